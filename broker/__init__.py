@@ -1,0 +1,1 @@
+"""Brokers that obey `hub.access`: each module makes one kind of broker do so."""

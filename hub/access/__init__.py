@@ -1,0 +1,1 @@
+"""Who may do what, and why: the one decision that every broker and every HTTP route follows."""

@@ -1,0 +1,41 @@
+"""The few ways in which the domain says no, named for what the caller does next.
+
+`message` is for people and never holds a secret; `field` names the input that is meant, when one is.
+"""
+
+
+class HubError(Exception):
+    """Base of all refusals of the domain."""
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+
+
+class Invalid(HubError):  # noqa: N818
+    """The input breaks a rule; change it and try again."""
+
+
+class Unauthenticated(HubError):  # noqa: N818
+    """Nobody is signed in; sign in and try again."""
+
+
+class Forbidden(HubError):  # noqa: N818
+    """The caller is known and may not do this."""
+
+
+class NotFound(HubError):  # noqa: N818
+    """There is no such thing, or the caller may not know of it."""
+
+
+class Conflict(HubError):  # noqa: N818
+    """The thing is no longer in the state that the request expects; look again."""
+
+
+class Throttled(HubError):  # noqa: N818
+    """Too many attempts; wait `retry_after_s` seconds."""
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s

@@ -1,0 +1,1 @@
+"""What devices say, turned into rows: one handler per kind of message, each given a whole batch at once."""

@@ -1,0 +1,148 @@
+"""Every payload of the protocol as a type: JSON in UTF-8, unknown fields ignored, missing or bad ones refused.
+
+Times are aware datetimes (RFC 3339 UTC on the wire), durations are seconds, sizes are bytes.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from hub_protocol.topics import LEVEL_PATTERN
+
+# 2**53 - 1: the largest whole number that JavaScript and every JSON library carry without loss.
+MAX_SAFE_INTEGER = 9_007_199_254_740_991
+
+Epoch = Annotated[int, Meta(ge=1, le=MAX_SAFE_INTEGER, description="rises with every connection of the device")]
+Count = Annotated[int, Meta(ge=0, le=MAX_SAFE_INTEGER)]
+Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
+HeartbeatSeconds = Annotated[float, Meta(ge=1, le=86_400, description="seconds between two heartbeats")]
+Name = Annotated[str, Meta(pattern=f"^{LEVEL_PATTERN}$")]
+MessageId = Annotated[str, Meta(pattern=f"^{LEVEL_PATTERN}$", description="made by the device: UUIDv7 or ULID")]
+Line = Annotated[str, Meta(max_length=500)]
+ShortText = Annotated[str, Meta(max_length=120)]
+Time = Annotated[datetime, Meta(tz=True)]
+Object = dict[str, Any]
+
+
+class State(msgspec.Struct, omit_defaults=True):
+    """The device's own word on its connection; its Will says `lost` with the same epoch."""
+
+    state: Literal["online", "sleeping", "bye", "lost"]
+    epoch: Epoch
+    until: Time | None = None
+
+
+class Verb(msgspec.Struct, omit_defaults=True):
+    """One thing a device can be told to do."""
+
+    name: Name
+    risk: Literal["low", "medium", "high"] = "low"
+    args_schema: Object = {}
+
+
+class Hello(msgspec.Struct, omit_defaults=True):
+    """The first message of a connection: who speaks, how, and what it can do."""
+
+    epoch: Epoch
+    protocol: Annotated[int, Meta(ge=1, le=1)] = 1
+    agent: ShortText = ""
+    firmware: ShortText = ""
+    capabilities: Object = {}
+    verbs: Annotated[list[Verb], Meta(max_length=64)] = []
+    config_rev: Count = 0
+    heartbeat_s: HeartbeatSeconds = 15.0
+
+
+class Heartbeat(msgspec.Struct, omit_defaults=True):
+    """A sign of life."""
+
+    epoch: Epoch
+    n: Count = 0
+    uptime_s: Seconds = 0.0
+    backlog: Count = 0
+    metrics: dict[Annotated[str, Meta(max_length=63)], float] = {}
+
+
+class Event(msgspec.Struct, omit_defaults=True):
+    """Something that happened at the device; stored once, however often it is sent."""
+
+    id: MessageId
+    epoch: Epoch
+    payload: Object
+    seq: Count = 0
+    at: Time | None = None
+    space: Annotated[str, Meta(max_length=120)] | None = None
+
+
+class Command(msgspec.Struct, omit_defaults=True):
+    """What the hub asks of a device; the verb and the command id stand in the topic."""
+
+    expires_at: Time
+    epoch: Annotated[int, Meta(ge=0, le=MAX_SAFE_INTEGER, description="the device's epoch as the hub knows it")] = 0
+    args: Object = {}
+
+
+class Reply(msgspec.Struct, omit_defaults=True):
+    """How a command fares; the command id stands in the topic. A pong is the `succeeded` reply to `ping`."""
+
+    status: Literal["accepted", "running", "succeeded", "failed", "rejected"]
+    epoch: Epoch
+    code: ShortText = ""
+    message: Line = ""
+    progress: Annotated[float, Meta(ge=0, le=1)] | None = None
+    result: Any = None
+
+
+class Welcome(msgspec.Struct):
+    """The hub's answer to a hello."""
+
+    epoch: Epoch
+    heartbeat_s: HeartbeatSeconds
+    scopes: list[str]
+    config_rev: Count
+    now: Time
+
+
+class Receipt(msgspec.Struct):
+    """These messages are committed: drop them from the outbox. A reply is named `<command_id>:<status>`."""
+
+    ids: list[str]
+
+
+class Denied(msgspec.Struct, omit_defaults=True):
+    """What was refused and why. `epoch` is set when the refused message carried one that had gone back."""
+
+    action: Literal["connect", "publish", "subscribe", "message"]
+    topic: str
+    reason: str
+    epoch: Epoch | None = None
+
+
+class Presence(msgspec.Struct, omit_defaults=True):
+    """The hub's verdict on a device, with its witness (`why`) and how late it can be at worst (`bound_s`)."""
+
+    presence: Literal["online", "suspect", "offline", "sleeping"]
+    since: Time
+    why: str
+    epoch: Annotated[int, Meta(ge=0, le=MAX_SAFE_INTEGER)]
+    bound_s: Seconds
+    last_heard_at: Time | None = None
+
+
+class HubStatus(msgspec.Struct):
+    """Whether the hub is there; `offline` is its Will."""
+
+    status: Literal["online", "offline"]
+    at: Time
+
+
+class Feed(msgspec.Struct, omit_defaults=True):
+    """A change told to browsers. `rev` rises by one per agent; `items` holds what changed, of any number."""
+
+    type: str
+    agent_id: str
+    rev: Count
+    at: Time
+    items: list[Object] = []

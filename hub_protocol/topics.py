@@ -1,0 +1,112 @@
+"""Topic names: what a level, a handle and a root may be, and how a topic is built and taken apart.
+
+All functions here take and return plain strings; they raise `BadName` for anything the protocol does not allow.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from hub_protocol.errors import BadName
+
+DEFAULT_ROOT: Final = "marvain/v1"
+
+LEVEL_PATTERN: Final = r"[A-Za-z0-9_-]{1,63}"
+HANDLE_PATTERN: Final = r"[a-z0-9][a-z0-9-]{0,62}"
+
+_LEVEL = re.compile(LEVEL_PATTERN)
+_HANDLE = re.compile(HANDLE_PATTERN)
+_LEVEL_RULE: Final = "1 to 63 of A-Z a-z 0-9 _ -"
+_HANDLE_RULE: Final = "1 to 63 of a-z 0-9 -, not starting with -"
+
+
+def check_level(value: str, field: str = "level") -> str:
+    """Return `value` if it can stand as one topic level."""
+    if not _LEVEL.fullmatch(value):
+        raise BadName(field, f"{_LEVEL_RULE}, got {value[:80]!r}")
+    return value
+
+
+def check_handle(value: str) -> str:
+    """Return `value` if it can be a device's handle."""
+    if not _HANDLE.fullmatch(value):
+        raise BadName("handle", f"{_HANDLE_RULE}, got {value[:80]!r}")
+    return value
+
+
+def check_root(value: str) -> str:
+    """Return `value` if it can stand before all topics of a hub: one or more levels."""
+    for level in value.split("/"):
+        check_level(level, "root")
+    return value
+
+
+def handle_from_name(name: str) -> str:
+    """Propose a handle for a display name: "Front door, 2nd floor" → "front-door-2nd-floor"; "" when nothing is left."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:63].strip("-")
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A topic taken apart: the catalogue's kind, the device's handle ("" when none) and the levels that vary."""
+
+    kind: str
+    handle: str
+    levels: tuple[str, ...] = ()
+
+
+class Topics:
+    """Builds every topic of one hub below its root; the root is checked once, the varying levels at each call."""
+
+    __slots__ = ("root",)
+
+    def __init__(self, root: str = DEFAULT_ROOT) -> None:
+        self.root = check_root(root)
+
+    def _device(self, handle: str, *rest: str) -> str:
+        return "/".join((self.root, "d", check_handle(handle), *rest))
+
+    def state(self, handle: str) -> str:
+        return self._device(handle, "state")
+
+    def hello(self, handle: str) -> str:
+        return self._device(handle, "hello")
+
+    def heartbeat(self, handle: str) -> str:
+        return self._device(handle, "heartbeat")
+
+    def event(self, handle: str, event_type: str) -> str:
+        return self._device(handle, "event", check_level(event_type, "event type"))
+
+    def command(self, handle: str, verb: str, command_id: str) -> str:
+        return self._device(handle, "cmd", check_level(verb, "verb"), check_level(command_id, "command id"))
+
+    def reply(self, handle: str, command_id: str) -> str:
+        return self._device(handle, "reply", check_level(command_id, "command id"))
+
+    def welcome(self, handle: str) -> str:
+        return self._device(handle, "welcome")
+
+    def receipt(self, handle: str) -> str:
+        return self._device(handle, "receipt")
+
+    def denied(self, handle: str) -> str:
+        return self._device(handle, "denied")
+
+    def presence(self, handle: str) -> str:
+        return self._device(handle, "presence")
+
+    def hub_status(self) -> str:
+        return f"{self.root}/hub/status"
+
+    def feed(self, agent_id: str, feed: str) -> str:
+        return f"{self.root}/ui/{check_level(agent_id, 'agent id')}/{check_level(feed, 'feed')}"
+
+    def command_filter(self, handle: str) -> str:
+        """What a satellite subscribes to for its commands."""
+        return self._device(handle, "cmd", "+", "+")
+
+    def below_root(self, topic: str) -> str | None:
+        """The part of `topic` after the root, or None when it is not ours."""
+        prefix = self.root + "/"
+        return topic[len(prefix) :] if topic.startswith(prefix) else None

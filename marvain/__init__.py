@@ -1,0 +1,1 @@
+"""The whole of Marvain put together: the command line, the supervisor and the embedded database."""

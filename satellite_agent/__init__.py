@@ -1,0 +1,1 @@
+"""The satellite: connects one device to its hub over MQTT."""

@@ -1,0 +1,1 @@
+"""What a satellite can be told to do: one file per verb."""

@@ -1,0 +1,2 @@
+DROP TABLE command_steps;
+DROP TABLE commands;

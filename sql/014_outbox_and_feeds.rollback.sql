@@ -1,0 +1,4 @@
+DROP TABLE feed_entries;
+DROP TABLE feed_revisions;
+DROP TABLE retained_topics;
+DROP TABLE outbox;
