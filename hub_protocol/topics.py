@@ -56,15 +56,25 @@ class Parsed:
 
 
 class Topics:
-    """Builds every topic of one hub below its root; the root is checked once, the varying levels at each call."""
+    """Builds every topic of one hub; the root is checked once, the varying levels at each call.
 
-    __slots__ = ("root",)
+    `Topics.below_root()` builds them without the root, as the hub's outbox keeps them.
+    """
+
+    __slots__ = ("_prefix",)
 
     def __init__(self, root: str = DEFAULT_ROOT) -> None:
-        self.root = check_root(root)
+        self._prefix = check_root(root) + "/"
+
+    @classmethod
+    def below_root(cls) -> "Topics":
+        """Topics as they stand below any root: `d/porch/state`."""
+        topics = cls.__new__(cls)
+        topics._prefix = ""
+        return topics
 
     def _device(self, handle: str, *rest: str) -> str:
-        return "/".join((self.root, "d", check_handle(handle), *rest))
+        return "/".join((f"{self._prefix}d", check_handle(handle), *rest))
 
     def state(self, handle: str) -> str:
         return self._device(handle, "state")
@@ -97,16 +107,11 @@ class Topics:
         return self._device(handle, "presence")
 
     def hub_status(self) -> str:
-        return f"{self.root}/hub/status"
+        return f"{self._prefix}hub/status"
 
     def feed(self, agent_id: str, feed: str) -> str:
-        return f"{self.root}/ui/{check_level(agent_id, 'agent id')}/{check_level(feed, 'feed')}"
+        return f"{self._prefix}ui/{check_level(agent_id, 'agent id')}/{check_level(feed, 'feed')}"
 
     def command_filter(self, handle: str) -> str:
         """What a satellite subscribes to for its commands."""
         return self._device(handle, "cmd", "+", "+")
-
-    def below_root(self, topic: str) -> str | None:
-        """The part of `topic` after the root, or None when it is not ours."""
-        prefix = self.root + "/"
-        return topic[len(prefix) :] if topic.startswith(prefix) else None
