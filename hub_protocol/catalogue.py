@@ -194,7 +194,7 @@ def subscription(kind: str, root: str = DEFAULT_ROOT) -> str:
 
 
 def decode(kind: str, payload: bytes) -> Any:
-    """The payload of a message of `kind` as its type from `messages`; raises `Malformed` with the field and the rule."""
+    """The payload of a message of `kind` as its type from `messages`; raises `Malformed` with field and rule."""
     entry = BY_KIND[kind]
     if len(payload) > entry.max_bytes:
         raise Malformed("", f"{kind} is at most {entry.max_bytes} bytes, got {len(payload)}")

@@ -42,7 +42,7 @@ def check_root(value: str) -> str:
 
 
 def handle_from_name(name: str) -> str:
-    """Propose a handle for a display name: "Front door, 2nd floor" → "front-door-2nd-floor"; "" when nothing is left."""
+    """Propose a handle for a display name: "Front door, 2" → "front-door-2"; "" when nothing is left."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:63].strip("-")
 
 
@@ -70,7 +70,7 @@ class Topics:
     def below_root(cls) -> "Topics":
         """Topics as they stand below any root: `d/porch/state`."""
         topics = cls.__new__(cls)
-        topics._prefix = ""
+        topics._prefix = ""  # noqa: SLF001  (its own)
         return topics
 
     def _device(self, handle: str, *rest: str) -> str:
