@@ -1,0 +1,243 @@
+"""Secrets of everything that speaks MQTT: made, hashed, checked, issued and renewed.
+
+Secrets are 256 bits from the system's generator, so few iterations suffice; the form is the one that Mosquitto's
+dynamic-security plugin stores (PBKDF2-SHA512, 12 bytes of salt, 101 iterations).
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import secrets
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final, Protocol
+
+from sqlalchemy import text
+from sqlmodel import Session
+
+from hub.access import changes
+from hub.access.decide import BAD_CREDENTIALS, NOT_AUTHORIZED
+from hub.access.principals import BROWSER_PREFIX, Kind, kind_of
+from hub.errors import NotFound
+from hub.settings import HUB_USERNAME
+from hub_protocol.topics import check_handle
+
+BROWSER_LIFETIME: Final = timedelta(minutes=10)
+
+_ITERATIONS: Final = 101
+_SALT_BYTES: Final = 12
+_HASH_BYTES: Final = 64
+_FORM: Final = "pbkdf2-sha512"
+# Longer ones are certainly wrong; the limit keeps a hostile CONNECT cheap.
+_MAX_SECRET_BYTES: Final = 1024
+# How many secrets are tried on the way to a refusal, known username or not, so that time tells nothing.
+_TRIES: Final = 4
+
+
+class EnrolledDevice(Protocol):
+    """What is needed of a device to give it a token; `hub.tables.Device` is one."""
+
+    device_id: Any
+    handle: str
+    needs_enrolment: bool
+
+
+class SignedInSession(Protocol):
+    """What is needed of a signed-in session to give its browser a credential; `hub.tables.UserSession` is one."""
+
+    session_id: Any
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticated:
+    """The secret was right and the one who knows it may come in."""
+
+    username: str
+    kind: Kind
+    device_id: uuid.UUID | None = None
+    session_id: uuid.UUID | None = None
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """No entry. `code` is CONNACK's: 4 for a wrong name or secret, 5 when the secret is right but no longer counts."""
+
+    reason: str
+    code: int
+
+
+def new_token(handle: str) -> str:
+    """A new device token: `mv1.<handle>.<43 characters>`."""
+    return f"mv1.{check_handle(handle)}.{secrets.token_urlsafe(32)}"
+
+
+def hash_secret(secret: str) -> str:
+    """The form in which a secret is stored."""
+    salt = secrets.token_bytes(_SALT_BYTES)
+    digest = hashlib.pbkdf2_hmac("sha512", secret.encode(), salt, _ITERATIONS, _HASH_BYTES)
+    return f"{_FORM}${_ITERATIONS}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"
+
+
+def verify_secret(secret: str, stored: str) -> bool:
+    """Whether `secret` is the one that was stored; the comparison takes the same time wherever they differ."""
+    try:
+        form, iterations, salt, digest = stored.split("$")
+        rounds = int(iterations)
+        salt_bytes = base64.b64decode(salt, validate=True)
+        expected = base64.b64decode(digest, validate=True)
+        given = secret.encode()
+    except (ValueError, binascii.Error):
+        return False
+    if form != _FORM or not 0 < rounds <= 10_000_000 or not expected or len(given) > _MAX_SECRET_BYTES:
+        return False
+    actual = hashlib.pbkdf2_hmac("sha512", given, salt_bytes, rounds, len(expected))
+    return hmac.compare_digest(actual, expected)
+
+
+_DUMMY: Final = hash_secret(secrets.token_urlsafe(32))
+
+
+def authenticate(session: Session, username: str, password: str, now: datetime) -> Authenticated | Refused:
+    """Check a username and its secret; why somebody is refused is told only to the one who knew the secret."""
+    rows = session.execute(
+        text(
+            "SELECT c.kind, c.hash, c.replaced_at, c.expires_at, c.device_id, c.session_id,"
+            " d.revoked_at, d.revoked_by, d.revoked_reason, a.name AS agent_name, a.disabled AS agent_disabled,"
+            " s.expires_at AS session_expires_at, u.disabled AS user_disabled"
+            " FROM credentials c LEFT JOIN devices d USING (device_id) LEFT JOIN agents a USING (agent_id)"
+            " LEFT JOIN user_sessions s USING (session_id) LEFT JOIN users u ON u.user_id = s.user_id"
+            " WHERE c.username = :username ORDER BY c.replaced_at DESC NULLS FIRST LIMIT :tries"
+        ),
+        {"username": username if _storable(username) else "", "tries": _TRIES},
+    ).all()
+    hashes = [row.hash for row in rows]
+    hashes += [_DUMMY] * (_TRIES - len(rows))
+    for index, stored in enumerate(hashes):
+        if verify_secret(password, stored) and index < len(rows):
+            return _verdict(rows[index], username, now)
+    return Refused("wrong username or password", BAD_CREDENTIALS)
+
+
+def issue_for_device(session: Session, device: EnrolledDevice) -> str:
+    """Give the device a new token, which replaces the one it had; shown once, stored as a hash."""
+    session.flush()
+    token = new_token(device.handle)
+    session.execute(
+        text("UPDATE credentials SET replaced_at = now() WHERE device_id = :device_id AND replaced_at IS NULL"),
+        {"device_id": device.device_id},
+    )
+    session.execute(
+        text(
+            "INSERT INTO credentials (username, kind, device_id, hash) VALUES (:username, 'device', :device_id, :hash)"
+        ),
+        {"username": device.handle, "device_id": device.device_id, "hash": hash_secret(token)},
+    )
+    device.needs_enrolment = False
+    return token
+
+
+def issue_for_session(session: Session, user_session: SignedInSession, now: datetime) -> tuple[str, str, datetime]:
+    """A short-lived credential for a page of a signed-in user: (username, password, expires_at)."""
+    session.flush()
+    username = f"{BROWSER_PREFIX}{secrets.token_hex(16)}"
+    password = secrets.token_urlsafe(32)
+    expires_at = min(now + BROWSER_LIFETIME, user_session.expires_at)
+    session.execute(
+        text("DELETE FROM credentials WHERE session_id = :session_id AND expires_at < :long_ago"),
+        {"session_id": user_session.session_id, "long_ago": now - BROWSER_LIFETIME},
+    )
+    session.execute(
+        text(
+            "INSERT INTO credentials (username, kind, session_id, hash, expires_at)"
+            " VALUES (:username, 'browser', :session_id, :hash, :expires_at)"
+        ),
+        {
+            "username": username,
+            "session_id": user_session.session_id,
+            "hash": hash_secret(password),
+            "expires_at": expires_at,
+        },
+    )
+    return username, password, expires_at
+
+
+def renew(session: Session, username: str, session_id: uuid.UUID, now: datetime) -> datetime:
+    """Let a browser's credential live on; raises `NotFound` when it is not this session's or has run out."""
+    expires_at = session.execute(
+        text(
+            "UPDATE credentials c SET expires_at = least(:until, s.expires_at) FROM user_sessions s"
+            " WHERE c.username = :username AND c.kind = 'browser' AND c.session_id = :session_id"
+            " AND s.session_id = c.session_id AND c.expires_at > :now AND s.expires_at > :now"
+            " AND c.replaced_at IS NULL RETURNING c.expires_at"
+        ),
+        {"until": now + BROWSER_LIFETIME, "username": username, "session_id": session_id, "now": now},
+    ).scalar_one_or_none()
+    if not isinstance(expires_at, datetime):
+        raise NotFound("this page's live credential has run out; ask for a new one")
+    changes.announce(session, username, "changed", "renewed")
+    return expires_at
+
+
+def set_hub_password(session: Session, password: str) -> bool:
+    """Make `password` the hub service's; True when it was another before (its open session is then ended)."""
+    current = session.execute(
+        text("SELECT hash FROM credentials WHERE kind = 'hub' AND replaced_at IS NULL"),
+    ).scalars()
+    known = list(current)
+    if any(verify_secret(password, stored) for stored in known):
+        return False
+    session.execute(text("UPDATE credentials SET replaced_at = now() WHERE kind = 'hub' AND replaced_at IS NULL"))
+    session.execute(
+        text("INSERT INTO credentials (username, kind, hash) VALUES (:username, 'hub', :hash)"),
+        {"username": HUB_USERNAME, "hash": hash_secret(password)},
+    )
+    if known:
+        changes.announce(session, HUB_USERNAME, "rotated", "the hub service was given a new password")
+    return True
+
+
+def _verdict(row: Any, username: str, now: datetime) -> Authenticated | Refused:
+    """What becomes of one who knew the secret of this row."""
+    if row.kind != kind_of(username):
+        return Refused("wrong username or password", BAD_CREDENTIALS)
+    why = _device_trouble(row) or _browser_trouble(row, now)
+    if not why and row.replaced_at is not None:
+        why = f"this token was replaced on {_when(row.replaced_at)}; use the new one"
+    if why:
+        return Refused(why, NOT_AUTHORIZED)
+    return Authenticated(username, row.kind, row.device_id, row.session_id, row.expires_at)
+
+
+def _device_trouble(row: Any) -> str:
+    if row.kind != "device":
+        return ""
+    if row.revoked_at is not None:
+        by = f" by {row.revoked_by}" if row.revoked_by else ""
+        why = f": {row.revoked_reason}" if row.revoked_reason else ""
+        return f"this device was revoked on {_when(row.revoked_at)}{by}{why}"
+    return f"the agent {row.agent_name} is disabled" if row.agent_disabled else ""
+
+
+def _browser_trouble(row: Any, now: datetime) -> str:
+    if row.kind != "browser":
+        return ""
+    if row.user_disabled:
+        return "this account is disabled"
+    if row.session_expires_at <= now:
+        return "the session has ended; sign in again"
+    if row.expires_at <= now:
+        return f"this credential ran out on {_when(row.expires_at)}; ask for a new one"
+    return ""
+
+
+def _when(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def _storable(name: str) -> bool:
+    """Postgres takes no NUL in text, and no name of ours is long."""
+    return "\0" not in name and len(name) <= 200

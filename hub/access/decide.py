@@ -1,0 +1,124 @@
+"""The decision: may this principal connect, publish, subscribe, be delivered this; and why, in words for people.
+
+Pure: a principal and strings in, a `Decision` out. Grants only allow; what none of them covers is refused.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from hub.access.grants import Action, covers, valid_filter, valid_topic
+from hub.access.principals import Principal
+from hub.access.scopes import VOCABULARY, expand
+from hub.errors import Forbidden
+from hub_protocol.errors import BadName
+from hub_protocol.topics import check_handle
+
+# Return codes of CONNACK (MQTT 3.1.1, table 3.1).
+IDENTIFIER_REJECTED: Final = 2
+SERVER_UNAVAILABLE: Final = 3
+BAD_CREDENTIALS: Final = 4
+NOT_AUTHORIZED: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A verdict with its reason. `code` is the CONNACK return code when a connection is refused, else 0."""
+
+    allowed: bool
+    reason: str
+    code: int = 0
+
+    def __bool__(self) -> bool:
+        return self.allowed
+
+
+def connect(principal: Principal, client_id: str, will_topic: str | None = None) -> Decision:
+    """Whether an authenticated principal may open a session with this client id and, if given, this Will."""
+    if client_id != principal.username:
+        given = f"it is {_short(client_id)}" if client_id else "it is empty"
+        return Decision(
+            False, f"the client id must be the same as the username {principal.username}; {given}", IDENTIFIER_REJECTED
+        )
+    if will_topic is None:
+        return Decision(True, f"{principal.username} proved who it is")
+    will = publish(principal, will_topic)
+    if not will:
+        return Decision(False, f"its Will is not allowed: {will.reason}", NOT_AUTHORIZED)
+    return Decision(True, f"{principal.username} proved who it is; its Will is {will.reason}")
+
+
+def publish(principal: Principal, topic: str) -> Decision:
+    """Whether the principal may publish to `topic`."""
+    if not valid_topic(topic):
+        return Decision(False, f"{_short(topic)} is not a topic that can be published to")
+    return _decide(principal, "publish", topic)
+
+
+def subscribe(principal: Principal, topic_filter: str) -> Decision:
+    """Whether the principal may subscribe to `topic_filter`: one grant must cover everything that it can match."""
+    if not valid_filter(topic_filter):
+        return Decision(False, f"{_short(topic_filter)} is not a valid topic filter")
+    return _decide(principal, "subscribe", topic_filter)
+
+
+def receive(principal: Principal, topic: str) -> Decision:
+    """Whether a message on `topic` may be delivered to the principal, whatever it subscribed to earlier."""
+    if not valid_topic(topic):
+        return Decision(False, f"{_short(topic)} is not a topic")
+    return _decide(principal, "subscribe", topic)
+
+
+def require(scopes: Iterable[str], scope: str) -> None:
+    """Raise `Forbidden`, naming what is missing, unless `scopes` include `scope`: the same scopes guard HTTP."""
+    if scope not in VOCABULARY:
+        raise ValueError(f"no such scope: {scope}")
+    if scope not in expand(scopes):
+        raise Forbidden(f"this needs the scope {scope}")
+
+
+def _decide(principal: Principal, action: Action, topic: str) -> Decision:
+    for grant in principal.grants:
+        if grant.action == action and covers(grant.filter, topic):
+            return Decision(True, f"allowed by {grant.source} ({action} {grant.filter})")
+    return Decision(False, _why_not(principal, action, topic))
+
+
+def _why_not(principal: Principal, action: Action, topic: str) -> str:
+    doing = "publish to" if action == "publish" else "subscribe to"
+    what = f"{principal.username} may not {doing} {_short(topic)}"
+    if principal.kind == "browser":
+        if action == "publish":
+            return f"{what}: a browser publishes nothing"
+        return f"{what}: a browser may only subscribe to the feeds of the agents that its user is a member of"
+    if principal.kind != "device":
+        return f"{what}: it lies outside {principal.root}/"
+    own = f"{principal.root}/d/{principal.username}/"
+    scope = _scope_for(principal, action, topic)
+    if scope:
+        return f"{what}: it lacks the scope {scope}"
+    if topic.startswith(own):
+        opposite: Action = "subscribe" if action == "publish" else "publish"
+        if any(grant.action == opposite and covers(grant.filter, topic) for grant in principal.grants):
+            return f"{what}: it may only {opposite} to it"
+        return f"{what}: no scope opens this topic to a device"
+    return f"{what}: a device uses only its own topics, below {own}"
+
+
+def _scope_for(principal: Principal, action: Action, topic: str) -> str:
+    try:
+        handle = check_handle(principal.username)
+    except BadName:
+        return ""
+    for scope in VOCABULARY.values():
+        for scope_action, template in scope.topics:
+            filter_ = f"{principal.root}/{template.format(handle=handle)}"
+            if scope_action == action and covers(filter_, topic):
+                return scope.name
+    return ""
+
+
+def _short(text: str) -> str:
+    """A topic as it can stand in a sentence: quoted, cut, and with nothing unprintable."""
+    shown = text if len(text) <= 120 else text[:117] + "…"
+    return repr(shown) if not shown.isprintable() or not shown or " " in shown else shown

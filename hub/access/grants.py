@@ -1,0 +1,99 @@
+"""What a grant is, and the exact meaning of topics and filters: matching, and covering one filter by another."""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Action = Literal["publish", "subscribe"]
+
+# MQTT 3.1.1, 4.7.3: a topic name or filter is at least one character and at most 65,535 bytes long.
+MAX_TOPIC_BYTES: Final = 65_535
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Permission to publish to, or to subscribe to, every topic that `filter` matches.
+
+    `source` says for people where it comes from: "the scope events:write", "every device", "membership of Home".
+    """
+
+    action: Action
+    filter: str
+    source: str
+
+    def __post_init__(self) -> None:
+        if not valid_filter(self.filter):
+            raise ValueError(f"not a topic filter: {self.filter[:80]!r}")
+
+
+def valid_topic(topic: str) -> bool:
+    """Whether one can publish to `topic`: 1 to 65,535 bytes, no NUL, no wildcard."""
+    return _valid_text(topic) and "+" not in topic and "#" not in topic
+
+
+def valid_filter(text: str) -> bool:
+    """Whether one can subscribe to `text`: 1 to 65,535 bytes, no NUL, `+` a whole level, `#` the whole last level."""
+    if not _valid_text(text):
+        return False
+    if "+" not in text and "#" not in text:
+        return True
+    levels = text.split("/")
+    if any("#" in level for level in levels[:-1]) or ("#" in levels[-1] and levels[-1] != "#"):
+        return False
+    return all(level == "+" or "+" not in level for level in levels)
+
+
+def covers(granted: str, asked: str) -> bool:
+    """Whether every topic that `asked` can match is also matched by `granted`; both are valid filters or topics.
+
+    Asked with a plain topic this is ordinary matching. A filter that starts with a wildcard never matches a topic whose
+    first level starts with `$` (4.7.2), so `#` does not cover `$SYS/#`.
+    """
+    if granted == asked:
+        return True
+    have = _levels(granted)
+    want = _levels(asked)
+    if have[0] == "+" and want[0].startswith("$"):
+        return False
+    for index, level in enumerate(have):
+        if level == "#":
+            return True
+        if index == len(want):
+            return False
+        if want[index] == level:
+            continue
+        if level != "+" or want[index] == "#":
+            return False
+    return len(want) == len(have)
+
+
+def matches(filter_: str, topic: str) -> bool:
+    """Whether a subscription to `filter_` receives a message on `topic`."""
+    return covers(filter_, topic)
+
+
+def _levels(text: str) -> list[str]:
+    """The levels, with the two filters that have another spelling for the same topics brought to one.
+
+    No topic is empty: so `#` matches what `+/#` does, and `/#` what `/+/#` does.
+    """
+    levels = text.split("/")
+    if levels == ["#"]:
+        return ["+", "#"]
+    if levels == ["", "#"]:
+        return ["", "+", "#"]
+    return levels
+
+
+def _valid_text(text: str) -> bool:
+    if not text or "\0" in text:
+        return False
+    if len(text) * 4 <= MAX_TOPIC_BYTES:
+        return not _has_surrogate(text)
+    try:
+        return len(text.encode()) <= MAX_TOPIC_BYTES
+    except UnicodeEncodeError:
+        return False
+
+
+def _has_surrogate(text: str) -> bool:
+    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)

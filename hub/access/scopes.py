@@ -1,0 +1,98 @@
+"""The closed vocabulary of scopes, and the topics that each one opens to a device."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from hub.access.grants import Action, Grant
+from hub.errors import Invalid
+from hub_protocol.topics import check_handle
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """One permission. `topics` are (action, template below the root) pairs; empty for what exists over HTTP alone."""
+
+    name: str
+    about: str
+    topics: tuple[tuple[Action, str], ...] = ()
+
+
+VOCABULARY: Final[dict[str, Scope]] = {
+    scope.name: scope
+    for scope in (
+        Scope(
+            "presence:write",
+            "say that it is there: state, hello and heartbeat",
+            (
+                ("publish", "d/{handle}/state"),
+                ("publish", "d/{handle}/hello"),
+                ("publish", "d/{handle}/heartbeat"),
+            ),
+        ),
+        Scope("events:write", "report events", (("publish", "d/{handle}/event/+"),)),
+        Scope("events:read", "read the events of its agent"),
+        Scope("telemetry:write", "send samples", (("publish", "d/{handle}/telemetry/+"),)),
+        Scope(
+            "commands:receive",
+            "be told what to do, and answer",
+            (("subscribe", "d/{handle}/cmd/#"), ("publish", "d/{handle}/reply/+")),
+        ),
+        Scope("memories:read", "recall the memories of its agent"),
+        Scope("actions:read", "read the actions of its agent"),
+    )
+}
+
+# What every device may do, whatever its scopes: hear what the hub says to it and about it.
+BASE: Final = Scope(
+    "every device",
+    "hear the answers of the hub",
+    (
+        ("subscribe", "d/{handle}/welcome"),
+        ("subscribe", "d/{handle}/denied"),
+        ("subscribe", "d/{handle}/receipt"),
+        ("subscribe", "d/{handle}/presence"),
+    ),
+)
+
+NOUNS: Final = frozenset(name.partition(":")[0] for name in VOCABULARY)
+
+
+def check_scopes(scopes: Iterable[object]) -> list[str]:
+    """The scopes in order, each once; raises `Invalid` naming the first that is not in the vocabulary."""
+    checked: dict[str, None] = {}
+    for scope in scopes:
+        if not isinstance(scope, str) or not _known(scope):
+            known = ", ".join([*VOCABULARY, *(f"{noun}:*" for noun in sorted(NOUNS)), "*"])
+            raise Invalid(f"there is no scope {str(scope)[:80]!r}; the scopes are {known}", field="scopes")
+        checked[scope] = None
+    return list(checked)
+
+
+def expand(scopes: Iterable[str]) -> frozenset[str]:
+    """The plain scopes that `scopes` amount to: `noun:*` and `*` are widened, what is unknown gives nothing."""
+    plain: set[str] = set()
+    for scope in scopes:
+        if scope == "*":
+            return frozenset(VOCABULARY)
+        if scope.endswith(":*"):
+            plain.update(name for name in VOCABULARY if name.startswith(scope[:-1]))
+        elif scope in VOCABULARY:
+            plain.add(scope)
+    return frozenset(plain)
+
+
+def device_grants(handle: str, scopes: Iterable[str], root: str) -> tuple[Grant, ...]:
+    """All that a device with these scopes may do on the wire."""
+    check_handle(handle)
+    granted = expand(scopes)
+    sources = [(BASE, BASE.name)] + [(VOCABULARY[name], f"the scope {name}") for name in VOCABULARY if name in granted]
+    return tuple(
+        Grant(action, f"{root}/{template.format(handle=handle)}", source)
+        for scope, source in sources
+        for action, template in scope.topics
+    )
+
+
+def _known(scope: str) -> bool:
+    return scope == "*" or scope in VOCABULARY or (scope.endswith(":*") and scope[:-2] in NOUNS)
