@@ -1,0 +1,56 @@
+"""The tables as SQLModel classes. `sql/` makes them; these mirror it, and a test holds the two together.
+
+Attributes bear the names of the columns, save `metadata_` for `metadata`. There are no relationships: flush a row
+before adding one that refers to it. A JSON value changed in place is not noticed: assign a new one.
+"""
+
+from hub.tables.delivery import DeadLetter, Denial, FeedEntry, FeedRevision, OutboxMessage, RetainedTopic
+from hub.tables.devices import Command, CommandStep, Credential, Device, DevicePresence
+from hub.tables.identity import Agent, AgentMembership, OneTimeLink, SignInBrake, Space, User, UserSession
+from hub.tables.knowledge import Action, AuditState, ConsentGrant, Event, Memory, Person, Presence
+from hub.tables.legacy import (
+    AgentToken,
+    LegacyActionStatus,
+    LegacyDeviceToken,
+    LegacyMembership,
+    LegacyMembershipChange,
+    LegacyRemote,
+    MigrationNote,
+    RemoteDeviceMap,
+)
+
+__all__ = [
+    "Action",
+    "Agent",
+    "AgentMembership",
+    "AgentToken",
+    "AuditState",
+    "Command",
+    "CommandStep",
+    "ConsentGrant",
+    "Credential",
+    "DeadLetter",
+    "Denial",
+    "Device",
+    "DevicePresence",
+    "Event",
+    "FeedEntry",
+    "FeedRevision",
+    "LegacyActionStatus",
+    "LegacyDeviceToken",
+    "LegacyMembership",
+    "LegacyMembershipChange",
+    "LegacyRemote",
+    "Memory",
+    "MigrationNote",
+    "OneTimeLink",
+    "OutboxMessage",
+    "Person",
+    "Presence",
+    "RemoteDeviceMap",
+    "RetainedTopic",
+    "SignInBrake",
+    "Space",
+    "User",
+    "UserSession",
+]

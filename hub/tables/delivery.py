@@ -1,0 +1,81 @@
+"""What the hub has to tell, what it told, what it refused and what it could not store."""
+
+import uuid
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, SmallInteger, UniqueConstraint
+from sqlmodel import Field, SQLModel
+
+from hub.tables.columns import FALSE, JSON, TIMESTAMPTZ, created, default, numbered
+
+
+class OutboxMessage(SQLModel, table=True):
+    """An MQTT message to be published once the transaction that wrote it has committed."""
+
+    __tablename__ = "outbox"
+    outbox_id: int | None = numbered()
+    topic: str
+    payload: bytes
+    qos: int = Field(default=1, sa_type=SmallInteger, sa_column_kwargs=default("1"))
+    retain: bool = Field(default=False, sa_column_kwargs=FALSE)
+    command_id: uuid.UUID | None = Field(default=None, foreign_key="commands.command_id", ondelete="CASCADE")
+    created_at: datetime = created()
+
+
+class RetainedTopic(SQLModel, table=True):
+    """A retained message that the broker holds for us."""
+
+    __tablename__ = "retained_topics"
+    topic: str = Field(primary_key=True)
+    device_id: uuid.UUID | None = Field(default=None, foreign_key="devices.device_id", ondelete="CASCADE")
+    payload: bytes
+    updated_at: datetime = created()
+
+
+class FeedRevision(SQLModel, table=True):
+    """How many feed messages an agent's pages were told."""
+
+    __tablename__ = "feed_revisions"
+    agent_id: uuid.UUID = Field(foreign_key="agents.agent_id", ondelete="CASCADE", primary_key=True)
+    rev: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs=default("0"))
+
+
+class FeedEntry(SQLModel, table=True):
+    """One feed message, kept for pages that missed it."""
+
+    __tablename__ = "feed_entries"
+    agent_id: uuid.UUID = Field(foreign_key="agents.agent_id", ondelete="CASCADE", primary_key=True)
+    rev: int = Field(primary_key=True, sa_type=BigInteger)
+    feed: str
+    message: dict[str, Any] = Field(sa_type=JSON)
+    at: datetime = created()
+
+
+class Denial(SQLModel, table=True):
+    """A refusal and how often it happened within one minute."""
+
+    __tablename__ = "denials"
+    __table_args__ = (UniqueConstraint("minute", "principal", "action", "topic", "reason"),)
+    denial_id: int | None = numbered()
+    minute: datetime = Field(sa_type=TIMESTAMPTZ)
+    principal: str
+    agent_id: uuid.UUID | None = Field(default=None, foreign_key="agents.agent_id", ondelete="CASCADE")
+    device_id: uuid.UUID | None = Field(default=None, foreign_key="devices.device_id", ondelete="CASCADE")
+    action: str
+    topic: str
+    reason: str
+    count: int = Field(default=1, sa_type=BigInteger, sa_column_kwargs=default("1"))
+    last_at: datetime = Field(sa_type=TIMESTAMPTZ)
+
+
+class DeadLetter(SQLModel, table=True):
+    """A message that could not be stored, with its error."""
+
+    __tablename__ = "dead_letters"
+    dead_letter_id: int | None = numbered()
+    topic: str
+    payload: bytes
+    error: str
+    received_at: datetime = Field(sa_type=TIMESTAMPTZ)
+    parked_at: datetime = created()

@@ -1,0 +1,92 @@
+"""Agents, their spaces, and the people who sign in and belong to them."""
+
+import uuid
+from datetime import datetime
+
+from sqlmodel import Field, SQLModel
+
+from hub.tables.columns import FALSE, TIMESTAMPTZ, created, default, moment, new_uuid_key
+
+
+class Agent(SQLModel, table=True):
+    """One assistant: the owner of everything that bears its agent_id."""
+
+    __tablename__ = "agents"
+    agent_id: uuid.UUID = new_uuid_key()
+    name: str
+    disabled: bool = Field(default=False, sa_column_kwargs=FALSE)
+    created_at: datetime = created()
+
+
+class Space(SQLModel, table=True):
+    """A room or another place of an agent."""
+
+    __tablename__ = "spaces"
+    space_id: uuid.UUID = new_uuid_key()
+    agent_id: uuid.UUID = Field(foreign_key="agents.agent_id", ondelete="CASCADE")
+    name: str
+    privacy_mode: bool = Field(default=False, sa_column_kwargs=FALSE)
+    created_at: datetime = created()
+
+
+class User(SQLModel, table=True):
+    """Somebody who may sign in."""
+
+    __tablename__ = "users"
+    user_id: uuid.UUID = new_uuid_key()
+    cognito_sub: str | None = Field(default=None, unique=True)
+    email: str | None = None
+    created_at: datetime = created()
+    display_name: str | None = None
+    last_seen: datetime | None = moment()
+    password_hash: str | None = None
+    disabled: bool = Field(default=False, sa_column_kwargs=FALSE)
+
+
+class AgentMembership(SQLModel, table=True):
+    """What a user is to an agent: owner, admin, member, guest or blocked."""
+
+    __tablename__ = "agent_memberships"
+    agent_id: uuid.UUID = Field(foreign_key="agents.agent_id", ondelete="CASCADE", primary_key=True)
+    user_id: uuid.UUID = Field(foreign_key="users.user_id", ondelete="CASCADE", primary_key=True)
+    role: str
+    relationship_label: str | None = None
+    created_at: datetime = created()
+    revoked_at: datetime | None = moment()
+
+
+class UserSession(SQLModel, table=True):
+    """One browser in which a user is signed in."""
+
+    __tablename__ = "user_sessions"
+    session_id: uuid.UUID = new_uuid_key()
+    user_id: uuid.UUID = Field(foreign_key="users.user_id", ondelete="CASCADE")
+    token_hash: str = Field(unique=True)
+    user_agent: str = Field(default="", sa_column_kwargs=default("''"))
+    address: str = Field(default="", sa_column_kwargs=default("''"))
+    created_at: datetime = created()
+    last_seen_at: datetime = created()
+    expires_at: datetime = Field(sa_type=TIMESTAMPTZ)
+
+
+class OneTimeLink(SQLModel, table=True):
+    """A link that lets its bearer in once: setup, invite or reset."""
+
+    __tablename__ = "one_time_links"
+    link_id: uuid.UUID = new_uuid_key()
+    purpose: str
+    token_hash: str = Field(unique=True)
+    user_id: uuid.UUID | None = Field(default=None, foreign_key="users.user_id", ondelete="CASCADE")
+    created_at: datetime = created()
+    expires_at: datetime = Field(sa_type=TIMESTAMPTZ)
+    used_at: datetime | None = moment()
+
+
+class SignInBrake(SQLModel, table=True):
+    """How often signing in failed for an account or from an address."""
+
+    __tablename__ = "sign_in_brakes"
+    key: str = Field(primary_key=True)
+    failures: int
+    last_failure_at: datetime = Field(sa_type=TIMESTAMPTZ)
+    retry_at: datetime = Field(sa_type=TIMESTAMPTZ)
