@@ -1,0 +1,62 @@
+"""The web app: one object per process, made from settings."""
+
+import importlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.util import find_spec
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import RedirectResponse
+from starlette.middleware.gzip import GZipMiddleware
+
+from hub.database import Database
+from hub.settings import Settings
+from web import errors, login
+from web.assets import Assets
+from web.security import Guard
+from web.templating import build_environment
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Everything that answers HTTP; owns one connection pool, closed when the app shuts down."""
+    database = Database(settings.database_url)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        database.engine.dispose()
+
+    app = FastAPI(title="Marvain", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    assets = Assets()
+    app.state.settings = settings
+    app.state.database = database
+    app.state.assets = assets
+    app.state.templates = build_environment(assets)
+    errors.install(app)
+
+    @app.get("/")
+    def home() -> Response:
+        return RedirectResponse("/devices", status_code=303)
+
+    @app.get("/healthz")
+    def health() -> dict[str, str]:
+        """That this process answers; says nothing of the parts behind it."""
+        return {"status": "ok"}
+
+    @app.api_route("/static/{build}/{name:path}", methods=["GET", "HEAD"])
+    def static(request: Request, build: str, name: str) -> Response:
+        return assets.answer(request, build, name)
+
+    @app.get("/favicon.ico")
+    def favicon(request: Request) -> Response:
+        return assets.answer(request, "", "img/logo.svg")
+
+    app.include_router(login.router)
+    for name in ("web.live", "web.pages.devices", "web.pages.events"):
+        if find_spec(name) is not None:
+            app.include_router(importlib.import_module(name).router)
+
+    # The last one added is the outermost: the guard sees everything first and its headers stand on every answer.
+    app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=5)
+    app.add_middleware(Guard, settings=settings)
+    return app
