@@ -1,0 +1,2 @@
+DROP TABLE agent_memberships;
+DROP TABLE users;
