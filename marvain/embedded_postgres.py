@@ -44,6 +44,9 @@ SETTINGS = {
     "lc_messages": "C",
     "log_line_prefix": "",
     "log_checkpoints": "off",
+    # Rows and statements may hold what nobody may read in a log.
+    "log_error_verbosity": "terse",
+    "log_min_error_statement": "panic",
 }
 # For tests alone: a crash of the machine may lose the database.
 FORGETFUL = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum_naptime": "1h"}
@@ -85,7 +88,7 @@ class EmbeddedPostgres:
             except PostgresFault:
                 # Somebody may have taken the port since it was chosen.
                 self.stop()
-                if attempt == 4 or self.port is None or not _taken(self.port):  # noqa: PLR2004
+                if attempt == 4 or self.port is None or not _taken(self.port):
                     raise
                 self.port = None
                 continue

@@ -22,7 +22,7 @@ SYSTEM_FOLDER = Path("/var/lib/marvain")
 BINARIES = ("initdb", "postgres", "pg_ctl")
 
 
-class PostgresFault(Exception):  # noqa: N818
+class PostgresFault(Exception):
     """The embedded PostgreSQL cannot be used; the message says why and what to do."""
 
 

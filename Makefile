@@ -1,0 +1,47 @@
+# Everything a person does with this repository; `make help` lists it.
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+ARGS ?=
+TESTS ?= tests
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format lock clean system-packages
+# A `make -j` must not install while it tests.
+.NOTPARALLEL:
+
+help:  ## List what can be made.
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1@\2/' | column -t -s @ 2>/dev/null || true
+
+run: $(STAMP)  ## Start Marvain here; ARGS="--web-port 9000" are passed on.
+	@setup/quiet-interrupt $(BIN)/marvain up $(ARGS)
+
+test: $(STAMP) system-packages  ## Run all tests; TESTS=tests/hub or ARGS="-k presence" narrow it.
+	@$(BIN)/python -m pytest $(TESTS) $(ARGS)
+
+check: $(STAMP)  ## Format, lint, types, layers, generated documents.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python docs/generate.py --check
+
+format: $(STAMP)  ## Bring all code into form.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock:  ## Pin requirements.in anew into requirements.lock; needs uv.
+	@setup/lock
+
+clean:  ## Remove the environment and all caches; no data.
+	rm -rf $(VENV) build dist *.egg-info */*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+system-packages:
+	@setup/system-packages chromium mosquitto mosquitto-clients
+
+# The stamp is older than what it depends on exactly when something has to be installed again.
+$(STAMP): requirements.lock pyproject.toml hub_protocol/pyproject.toml satellite_agent/pyproject.toml
+	@setup/environment $(VENV)
+	@touch $@

@@ -1,0 +1,255 @@
+"""`marvain up`: PostgreSQL, broker, hub, web and a demo satellite as processes of one instance, watched together."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import psycopg
+import structlog
+
+from hub.database import libpq_url
+from hub.errors import HubError
+from marvain import addresses, ports, preparation
+from marvain.child import Child, Launch
+from marvain.console import Console
+from marvain.embedded_postgres import EmbeddedPostgres
+from marvain.instance import Instance, Ports, Running, write_private
+from marvain.postgres_bundle import PostgresFault
+
+log = structlog.get_logger(__name__)
+
+READY_TIMEOUT_S = 60.0
+STOP_PATIENCE_S = 10.0
+POSTGRES_PATIENCE_S = 60.0
+CONFIG_FAULT = 78
+UNAVAILABLE = 69
+REVOKED = 77
+
+
+class StartFault(Exception):
+    """The instance cannot start; the message says what to do, `exit_code` is for scripts."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What `marvain up` was asked for."""
+
+    host: str = "127.0.0.1"
+    asked: Ports = Ports()
+    demo: bool = True
+    database_url: str | None = None
+
+
+class Supervisor:
+    """One run of one instance; its folder is held by the caller."""
+
+    def __init__(self, instance: Instance, wishes: Wishes, console: Console) -> None:
+        self.instance = instance
+        self.wishes = wishes
+        self.console = console
+        self.children: dict[str, Child] = {}
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+
+    async def run(self) -> int:
+        """Start everything, watch it until a signal comes, stop everything; the exit code."""
+        self._hear_signals()
+        starting = asyncio.create_task(self._start())
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                summary = starting.result()
+                print(summary, flush=True)  # noqa: T201  it is for the person at the terminal
+                await stopping
+        finally:
+            starting.cancel()
+            stopping.cancel()
+            await asyncio.gather(starting, stopping, return_exceptions=True)
+            await self._stop_all()
+        return 0
+
+    def _hear_signals(self) -> None:
+        def heard() -> None:
+            if self._stop.is_set():
+                self._hurry.set()
+            self._stop.set()
+
+        loop = asyncio.get_running_loop()
+        for which in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(which, heard)
+
+    async def _start(self) -> str:
+        began = time.monotonic()
+        host = self.wishes.host
+        chosen = ports.choose(host, self.wishes.asked, self.instance.last_ports())
+        for note in chosen.notes:
+            self.console.say(note, level="warning")
+        url = await self._database()
+        try:
+            prepared = await asyncio.to_thread(preparation.prepare, url, self.instance, demo=self.wishes.demo)
+        except HubError as error:
+            raise StartFault(error.message) from error
+        except psycopg.Error as error:
+            raise StartFault(f"the database refuses: {str(error).strip()}", UNAVAILABLE) from error
+        for step in prepared.migrated:
+            self.console.say(f"schema: {step} applied")
+
+        environment = self._environment(url, chosen)
+        local = addresses.to_dial(host)
+        for name in ("broker", "hub", "web"):
+            self._add(name, [sys.executable, "-m", name], environment)
+        await asyncio.gather(
+            self._until_ready("broker", lambda: addresses.listens(local, chosen.mqtt)),
+            self._until_ready("web", lambda: addresses.answers_http(local, chosen.web, "/sign-in")),
+            self._until_ready("hub", self.children["hub"].ready.wait),
+        )
+        if prepared.demo:
+            self._add_demo(addresses.join(local, chosen.mqtt))
+
+        running = Running(
+            web=f"http://{addresses.join(local, chosen.web)}",
+            mqtt=addresses.join(local, chosen.mqtt),
+            ws=addresses.join("127.0.0.1", chosen.ws),
+            pid=os.getpid(),
+            host=host,
+        )
+        self.instance.remember_ports(Ports(chosen.web, chosen.mqtt, chosen.ws))
+        self.instance.announce(running)
+        log.info("marvain.ready", seconds=round(time.monotonic() - began, 1))
+        return self._summary(running, prepared.setup_token)
+
+    async def _database(self) -> str:
+        """The URL of the database that this run uses; ours is started, a given one is tried."""
+        given = self.wishes.database_url
+        if given is not None:
+            try:
+                async with await psycopg.AsyncConnection.connect(libpq_url(given), connect_timeout=5):
+                    pass
+            except HubError as error:
+                raise StartFault(f"MARVAIN_DATABASE_URL: {error.message}", CONFIG_FAULT) from None
+            except psycopg.Error as error:
+                raise StartFault(
+                    f"MARVAIN_DATABASE_URL: PostgreSQL does not answer ({str(error).strip()})", UNAVAILABLE
+                ) from None
+            write_private(self.instance.database_url_file, given + "\n")
+            return given
+        self.instance.database_url_file.unlink(missing_ok=True)
+        server = EmbeddedPostgres(self.instance.folder)
+
+        async def launch() -> Launch:
+            await asyncio.to_thread(server.prepare)
+            return Launch(server.argv(), server.popen_options())
+
+        child = Child("postgres", launch, self.console, stop_signal=signal.SIGINT)
+        self.children["postgres"] = child
+        child.start()
+
+        async def answers() -> bool:
+            process = child.process
+            return process is not None and await asyncio.to_thread(server.poll_ready, process.pid)
+
+        await self._until_ready("postgres", answers)
+        return server.url
+
+    def _environment(self, url: str, chosen: ports.Chosen) -> dict[str, str]:
+        host = self.wishes.host
+        level = "DEBUG" if os.environ.get("MARVAIN_LOG_LEVEL", "").upper() == "DEBUG" else "INFO"
+        return {
+            **os.environ,
+            "PYTHONUNBUFFERED": "1",
+            "MARVAIN_DATABASE_URL": url,
+            "MARVAIN_HUB_PASSWORD_FILE": str(self.instance.hub_password_file),
+            "MARVAIN_BROKER_HOST": host,
+            "MARVAIN_MQTT_HOST": addresses.to_dial(host),
+            "MARVAIN_MQTT_PORT": str(chosen.mqtt),
+            "MARVAIN_WS_PORT": str(chosen.ws),
+            "MARVAIN_WEB_HOST": host,
+            "MARVAIN_WEB_PORT": str(chosen.web),
+            "MARVAIN_PUBLIC_MQTT_HOST": os.environ.get("MARVAIN_PUBLIC_MQTT_HOST") or addresses.seen_from_outside(host),
+            # The console makes text of it; see marvain/console.py.
+            "MARVAIN_LOG_FORMAT": "json",
+            "MARVAIN_LOG_LEVEL": level,
+        }
+
+    def _add(
+        self, name: str, argv: list[str], environment: dict[str, str], final: dict[int, str] | None = None
+    ) -> None:
+        async def launch() -> Launch:
+            return Launch(argv, {"env": environment})
+
+        self.children[name] = Child(name, launch, self.console, final=final)
+        self.children[name].start()
+
+    def _add_demo(self, broker: str) -> None:
+        folder = self.instance.demo
+        argv = [sys.executable, "-m", "satellite_agent", "run", "--hub", f"mqtt://{broker}"]
+        argv += ["--token-file", str(folder / "token"), "--state-dir", str(folder / "state")]
+        # It is a device like any other: nothing of ours is in its environment.
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("MARVAIN_")}
+        gone = "was refused for good (revoked, or its token was replaced); it is not started again"
+        self._add("satellite", argv, environment | {"PYTHONUNBUFFERED": "1"}, final={REVOKED: gone})
+
+    async def _until_ready(self, name: str, check: Callable[[], Awaitable[bool]]) -> None:
+        """Wait until `check` says so; raises StartFault when the service says it cannot, or takes too long."""
+        child = self.children[name]
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while True:
+            with contextlib.suppress(TimeoutError):
+                if await asyncio.wait_for(check(), 1.0):
+                    return
+            words = " | ".join(child.last_lines) or "it said nothing"
+            if child.exit_code == CONFIG_FAULT:
+                raise StartFault(f"{name} refuses its settings: {words}", CONFIG_FAULT)
+            if time.monotonic() > deadline:
+                raise StartFault(f"{name} is not ready after {READY_TIMEOUT_S:.0f} s: {words}")
+            await asyncio.sleep(0.02)
+
+    async def _stop_all(self) -> None:
+        self.instance.retract()
+        if any(not child.ended_for_good for child in self.children.values()):
+            self.console.say("stopping")
+        for name in ("satellite", "web", "hub", "broker", "postgres"):
+            child = self.children.get(name)
+            if child is not None:
+                await child.stop(POSTGRES_PATIENCE_S if name == "postgres" else STOP_PATIENCE_S, self._hurry)
+        self.console.say("stopped; all data is kept in " + str(self.instance.folder))
+
+    def _summary(self, running: Running, setup_token: str | None) -> str:
+        mqtt, web = running.mqtt, running.web
+        enter = f"set up    {web}/setup/{quote(setup_token)}\n            (once, for the first admin)"
+        if setup_token is None:
+            enter = f"sign in   {web}/sign-in"
+        outside = addresses.seen_from_outside(running.host)
+        if outside != addresses.to_dial(running.host):
+            _, _, port = mqtt.rpartition(":")
+            mqtt = f"{addresses.join(outside, int(port))} (other machines), {mqtt} (this one)"
+        return (
+            f"\nMarvain is up.\n\n  {enter}\n  web       {web}\n  MQTT      {mqtt}\n  WebSocket {web}/mqtt (browsers)\n"
+            f"  data      {self.instance.folder}\n\n  Ctrl-C stops it; nothing is lost.\n"
+        )
+
+
+def up(instance: Instance, wishes: Wishes, console: Console) -> int:
+    """Run the instance until a signal; the exit code. Raises StartFault, PortTaken or InUse."""
+    console.take_over_logging()
+    with instance.held("up"):
+        instance.retract()
+        try:
+            return asyncio.run(_run(instance, wishes, console))
+        except PostgresFault as error:
+            raise StartFault(str(error)) from error
+
+
+async def _run(instance: Instance, wishes: Wishes, console: Console) -> int:
+    return await Supervisor(instance, wishes, console).run()
