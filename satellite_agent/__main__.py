@@ -1,0 +1,262 @@
+"""The command line `marvain-satellite`: run the daemon, send an event, show its status."""
+
+import json
+import logging
+import os
+import sqlite3
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import click
+import msgspec
+
+from hub_protocol.errors import ProtocolError
+from satellite_agent import __version__, control, daemon, settings
+from satellite_agent.connection import Refused
+from satellite_agent.outbox import OutboxError
+from satellite_agent.settings import SettingsError
+from satellite_agent.state import AlreadyRunning, StateError
+from satellite_agent.status import read_last_denied
+
+EXIT_FAULT: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_UNAVAILABLE: Final = 69
+EXIT_REFUSED: Final = 77
+EXIT_CONFIG: Final = 78
+
+# How long `send` waits for a daemon that has its folder but not yet its socket, or is just leaving.
+_SOCKET_WITHIN_S: Final = 5.0
+
+log = logging.getLogger("satellite_agent")
+
+
+class _Group(click.Group):
+    """Every way a command can fail, as one line and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SettingsError as error:
+            _leave(f"setting {error}", EXIT_CONFIG)
+        except Refused as error:
+            _leave(f"refused for good: {error}", EXIT_REFUSED)
+        except ProtocolError as error:
+            _leave(str(error), EXIT_USAGE)
+        except (StateError, OutboxError, sqlite3.Error, OSError) as error:
+            _leave(str(error), EXIT_FAULT)
+
+
+def _shared(command: Callable[..., None]) -> Callable[..., None]:
+    """The flags that all commands know; each is also a variable MARVAIN_SATELLITE_<NAME> and a key of the TOML file."""
+    options = (
+        click.option(
+            "--hub", metavar="URL", help="Address of the hub: mqtt://host:1883, mqtts://, ws://host/mqtt, wss://."
+        ),
+        click.option(
+            "--token",
+            metavar="TOKEN",
+            help="The device's token. Other users of this machine can see it in `ps`: prefer --token-file or the "
+            "variable MARVAIN_SATELLITE_TOKEN.",
+        ),
+        click.option("--token-file", metavar="FILE", help="A file that holds the token alone."),
+        click.option(
+            "--ca-file", metavar="FILE", help="Certificate authority for mqtts:// and wss:// (default: the system's)."
+        ),
+        click.option("--root", metavar="TOPIC", help="Root of the hub's topics (default: marvain/v1)."),
+        click.option("--state-dir", metavar="DIR", help="Where epoch, outbox and control socket are kept."),
+        click.option("--heartbeat", metavar="SECONDS", help="Until the hub says otherwise (default: 15)."),
+        click.option("--log-level", metavar="LEVEL", help="debug, info (default), warning or error."),
+        click.option(
+            "--config",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="TOML file with any of these settings (or MARVAIN_SATELLITE_CONFIG).",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.group(
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Settings come from flags, else from variables MARVAIN_SATELLITE_HUB, _TOKEN, …, else from the TOML file.",
+)
+@click.version_option(__version__, prog_name="marvain-satellite")
+def main() -> None:
+    """Connect this machine to its Marvain hub."""
+
+
+@main.command()
+@_shared
+def run(config: Path | None, **flags: str | None) -> None:
+    """Stay connected to the hub until stopped.
+
+    Exit codes: 0 stopped by a signal, 77 the hub refuses this device for good, 78 a setting is wrong, 1 another fault.
+    """
+    given = settings.gather(flags, os.environ, config)
+    _log_to_stderr(given, "info")
+    try:
+        daemon.run(settings.check(given, os.environ))
+    except Refused as error:
+        log.error("refused for good, so not trying again: %s", error)  # noqa: TRY400 - a reason, not a fault
+        sys.exit(EXIT_REFUSED)
+
+
+@main.command()
+@_shared
+@click.argument("event_type", metavar="TYPE")
+@click.argument("payload", default="{}")
+@click.option("--space", help="Where it happened, when not at the device's own place.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0.1, max=3600),
+    default=daemon.DEFAULT_RECEIPT_TIMEOUT_S,
+    show_default=True,
+    help="Seconds to wait until the hub has stored it.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def send(
+    config: Path | None,
+    event_type: str,
+    payload: str,
+    space: str | None,
+    timeout_s: float,
+    as_json: bool,  # noqa: FBT001 - click passes it by name
+    **flags: str | None,
+) -> None:
+    """Send one event to the hub, such as door_open '{"angle": 12}'.
+
+    PAYLOAD is a JSON object, or - to read it from standard input. The event goes through the running satellite, or
+    over a connection of its own. Exit codes: 0 stored by the hub, 2 the event is wrong, 69 kept in the outbox for the
+    next run because the hub did not answer in time, 77 and 78 as in run.
+    """
+    given = settings.gather(flags, os.environ, config)
+    _log_to_stderr(given, "error")
+    body = _parse_payload(sys.stdin.read() if payload == "-" else payload)
+    sent = _send(given, event_type, body, space, timeout_s)
+    if as_json:
+        click.echo(json.dumps({"id": sent.id, "stored": sent.stored}))
+    elif sent.stored:
+        click.echo(f"stored {sent.id}")
+    if not sent.stored:
+        _leave(
+            f"the hub did not confirm within {timeout_s:g} s; the event {sent.id} is kept in the outbox and goes out "
+            "with the running satellite or the next run",
+            EXIT_UNAVAILABLE,
+        )
+
+
+@main.command()
+@_shared
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def status(config: Path | None, as_json: bool, **flags: str | None) -> None:  # noqa: FBT001 - click passes it by name
+    """Show the running satellite: connection, epoch, backlog, what the hub said last.
+
+    Exit codes: 0 online, 69 not running or not online.
+    """
+    given = settings.gather(flags, os.environ, config)
+    folder = settings.locate(given, os.environ)
+    try:
+        answer = control.ask(folder / "control.sock", {"do": "status"}, 5.0)
+        facts: dict[str, Any] = answer["status"]
+    except control.ControlError as error:
+        facts = {"connection": "not running", "why": str(error), **_left_behind(folder / "satellite.db")}
+    if as_json:
+        click.echo(json.dumps(facts))
+    else:
+        for name, value in facts.items():
+            if value not in (None, ""):
+                shown = value.get("reason") if name == "last_denied" and isinstance(value, dict) else value
+                click.echo(f"{name.replace('_', ' '):16} {shown}")
+    sys.exit(0 if facts["connection"] == "online" else EXIT_UNAVAILABLE)
+
+
+def _send(
+    given: settings.Given, event_type: str, payload: dict[str, Any], space: str | None, timeout_s: float
+) -> daemon.Sent:
+    folder = settings.locate(given, os.environ)
+    request = {"do": "send", "type": event_type, "payload": payload, "space": space, "timeout_s": timeout_s}
+    give_up_at = time.monotonic() + _SOCKET_WITHIN_S
+    while True:
+        reached = False
+        try:
+            answer = control.ask(folder / "control.sock", request, timeout_s + 5)
+            reached = True
+        except control.NotServed:
+            pass  # no daemon, so this process connects itself
+        except control.ControlError as error:
+            _leave(f"{error}; the event may or may not be in its outbox", EXIT_UNAVAILABLE)
+        if reached:
+            break
+        try:
+            return daemon.send(settings.check(given, os.environ), event_type, payload, space, timeout_s)
+        except AlreadyRunning:
+            if time.monotonic() >= give_up_at:
+                raise
+            time.sleep(0.1)
+    if answer.get("ok") is not True:
+        code = EXIT_FAULT if answer.get("field") == "outbox" else EXIT_USAGE
+        _leave(f"{answer.get('field')}: {answer.get('rule')}", code)
+    return daemon.Sent(str(answer["id"]), answer["stored"] is True)
+
+
+def _parse_payload(text: str) -> dict[str, Any]:
+    try:
+        payload = msgspec.json.decode(text)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise click.UsageError(f"payload: must be a JSON object: {error}") from None
+    if not isinstance(payload, dict):
+        raise click.UsageError("payload: must be a JSON object such as '{\"angle\": 12}'")
+    return payload
+
+
+def _left_behind(database: Path) -> dict[str, Any]:
+    """What the file of a stopped satellite tells."""
+    try:
+        db = sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=1)
+    except sqlite3.Error:
+        return {}
+    try:
+        (handle,) = db.execute("SELECT value FROM about WHERE name = 'handle'").fetchone()
+        (backlog,) = db.execute("SELECT count(*) FROM outbox").fetchone()
+        return {"handle": handle, "backlog": backlog, "last_denied": msgspec.to_builtins(read_last_denied(db))}
+    except (sqlite3.Error, TypeError, msgspec.MsgspecError):
+        return {}
+    finally:
+        db.close()
+
+
+class _OneLine(logging.Formatter):
+    """One event, one line: what came over the wire cannot forge a second line or move the terminal's cursor."""
+
+    converter = staticmethod(time.gmtime)
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = super().format(record)
+        if record.exc_info:
+            return line
+        return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in line)
+
+
+def _log_to_stderr(given: settings.Given, default: str) -> None:
+    level = given.get("log_level", default).lower()
+    if level not in settings.LOG_LEVELS:
+        raise SettingsError("log_level", f"must be one of {', '.join(settings.LOG_LEVELS)}")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine("%(asctime)sZ %(levelname)-7s %(message)s", "%Y-%m-%dT%H:%M:%S"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger("satellite_agent").setLevel(level.upper())
+
+
+def _leave(text: str, code: int) -> NoReturn:
+    click.echo(f"marvain-satellite: {text}", err=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main(prog_name="marvain-satellite")

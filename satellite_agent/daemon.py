@@ -1,0 +1,123 @@
+"""Puts the parts together: the daemon of `run`, and the short-lived satellite of `send` when no daemon runs."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sqlite3
+from dataclasses import dataclass
+from typing import Any
+
+from hub_protocol.errors import ProtocolError
+from satellite_agent import control
+from satellite_agent.agent import Agent
+from satellite_agent.connection import Refused
+from satellite_agent.database import open_database
+from satellite_agent.epoch import Epochs
+from satellite_agent.outbox import OutboxError
+from satellite_agent.settings import Settings
+from satellite_agent.state import StateDir, StateUnwritable
+from satellite_agent.verbs.registry import VERBS
+
+log = logging.getLogger(__name__)
+
+DEFAULT_RECEIPT_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """An event in the outbox, and whether the hub's receipt came in time."""
+
+    id: str
+    stored: bool
+
+
+def run(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT. Raises `Refused` when the hub does not want it, `StateError` at the start."""
+    os.umask(0o077)
+    try:
+        state = StateDir(settings.state_dir)
+    except StateUnwritable as error:
+        log.warning(
+            "%s; epochs go by the time, unsent events do not survive a restart, send and status do not work", error
+        )
+        with contextlib.closing(open_database(None, settings.handle)) as db:
+            asyncio.run(_daemon(settings, db, None))
+        return
+    with state, contextlib.closing(open_database(state.database, settings.handle)) as db:
+        asyncio.run(_daemon(settings, db, state))
+
+
+def send(settings: Settings, event_type: str, payload: dict[str, Any], space: str | None, timeout_s: float) -> Sent:
+    """Connect for one event and wait for its receipt. What does not get through stays in the outbox.
+
+    Raises `ProtocolError`, `OutboxError`, `StateError`, or `Refused` with the event kept.
+    """
+    os.umask(0o077)
+    with StateDir(settings.state_dir) as state:  # noqa: SIM117 - the file stands in the folder
+        with contextlib.closing(open_database(state.database, settings.handle)) as db:
+            return asyncio.run(_send(settings, db, state, event_type, payload, space, timeout_s))
+
+
+async def _daemon(settings: Settings, db: sqlite3.Connection, state: StateDir | None) -> None:
+    agent = Agent(settings, db, Epochs(state.epoch if state else None), VERBS)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, agent.stop)
+    async with contextlib.AsyncExitStack() as stack:
+        if state is not None:
+            await stack.enter_async_context(control.serve(state.control, lambda request: _answer(agent, request)))
+        try:
+            await agent.run()
+        except Refused as error:
+            raise Refused(refusal_text(error, agent)) from None
+
+
+async def _send(
+    settings: Settings,
+    db: sqlite3.Connection,
+    state: StateDir,
+    event_type: str,
+    payload: dict[str, Any],
+    space: str | None,
+    timeout_s: float,
+) -> Sent:
+    agent = Agent(settings, db, Epochs(state.epoch), VERBS)
+    event_id = agent.send(event_type, payload, space)
+    running = asyncio.create_task(agent.run())
+    receipt = asyncio.create_task(agent.receipt(event_id, timeout_s))
+    await asyncio.wait({running, receipt}, return_when=asyncio.FIRST_COMPLETED)
+    agent.stop()
+    try:
+        await running
+    except Refused as error:
+        receipt.cancel()
+        raise Refused(f"{refusal_text(error, agent)}; the event {event_id} is kept in the outbox") from None
+    return Sent(event_id, await receipt)
+
+
+def refusal_text(error: Refused, agent: Agent) -> str:
+    """Why the connection was refused, with what the hub said last."""
+    denied = agent.status.last_denied
+    return (
+        f"{error} (the hub said: {denied.reason})" if denied is not None and denied.action == "connect" else str(error)
+    )
+
+
+async def _answer(agent: Agent, request: dict[str, Any]) -> control.Answer:
+    match request:
+        case {"do": "status"}:
+            return {"ok": True, "status": agent.status.as_json(agent.outbox.backlog)}
+        case {"do": "send", "type": str() as event_type, "payload": dict() as payload}:
+            space, timeout_s = request.get("space"), request.get("timeout_s", DEFAULT_RECEIPT_TIMEOUT_S)
+            if not isinstance(space, str | None) or not isinstance(timeout_s, int | float):
+                return control.refusal("request", "space must be a text and timeout_s a number")
+            try:
+                event_id = agent.send(event_type, payload, space)
+            except ProtocolError as error:
+                return control.refusal(getattr(error, "field", "") or "payload", getattr(error, "rule", str(error)))
+            except OutboxError as error:
+                return control.refusal("outbox", str(error))
+            return {"ok": True, "id": event_id, "stored": await agent.receipt(event_id, min(timeout_s, 3600))}
+    return control.refusal("request", "must be send with a type and a payload object, or status")

@@ -1,0 +1,92 @@
+"""The satellite's SQLite file: what must outlive a crash or a power cut."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from satellite_agent.state import StateError
+
+_VERSION: Final = 1
+_SCHEMA: Final = """
+CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+-- What the hub has not yet confirmed by a receipt. AUTOINCREMENT: a seq is never used twice, not even after a delete.
+CREATE TABLE outbox (
+    seq  INTEGER PRIMARY KEY AUTOINCREMENT,
+    id   TEXT NOT NULL UNIQUE,
+    kind TEXT NOT NULL CHECK (kind IN ('event', 'reply')),
+    name TEXT NOT NULL,
+    body BLOB NOT NULL
+) STRICT;
+CREATE INDEX outbox_kind ON outbox (kind, seq);
+-- Commands of the last 24 hours. `reply` is NULL while the command runs.
+CREATE TABLE command (
+    id          TEXT PRIMARY KEY,
+    verb        TEXT NOT NULL,
+    received_at INTEGER NOT NULL,
+    reply       BLOB
+) STRICT;
+CREATE INDEX command_received ON command (received_at);
+"""
+
+
+def open_database(path: Path | None, handle: str) -> sqlite3.Connection:
+    """Open or make the file (None: in memory) and see that it belongs to `handle`; raises `StateError`."""
+    try:
+        db = sqlite3.connect(path or ":memory:", isolation_level=None, timeout=5)
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            # FULL: a transaction is on the disk when it returns, so that what we say is stored survives a power cut.
+            db.execute("PRAGMA synchronous = FULL")
+            db.execute("PRAGMA cache_size = -512")
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            if version == 0:
+                db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+            elif version != _VERSION:
+                raise StateError(  # noqa: TRY301 - the handler below closes the file
+                    f"{path} was written by another version of the satellite (format {version})"
+                )
+            db.execute("INSERT OR IGNORE INTO about VALUES ('handle', ?)", (handle,))
+            (owner,) = db.execute("SELECT value FROM about WHERE name = 'handle'").fetchone()
+            if owner != handle:
+                # Else the events of one device would go out in the name of another.
+                raise StateError(  # noqa: TRY301
+                    f"{path} belongs to the device {owner!r}, not to {handle!r}; give another state folder"
+                )
+        except BaseException:
+            db.close()
+            raise
+    except sqlite3.Error as error:
+        raise StateError(f"{path} cannot be used: {error}") from None
+    return db
+
+
+@contextmanager
+def transaction(db: sqlite3.Connection) -> Iterator[None]:
+    """All or nothing; may stand inside another one."""
+    if db.in_transaction:
+        yield
+        return
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def read_about(db: sqlite3.Connection, name: str) -> str | None:
+    row = db.execute("SELECT value FROM about WHERE name = ?", (name,)).fetchone()
+    return str(row[0]) if row else None
+
+
+def write_about(db: sqlite3.Connection, name: str, value: str | None) -> None:
+    if value is None:
+        db.execute("DELETE FROM about WHERE name = ?", (name,))
+    else:
+        db.execute(
+            "INSERT INTO about VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (name, value)
+        )

@@ -1,0 +1,145 @@
+"""The outbox: events and replies stay on disk, in order, until the hub's receipt names them."""
+
+import secrets
+import sqlite3
+import time
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Literal
+
+import msgspec
+
+from hub_protocol.catalogue import decode, encode
+from hub_protocol.errors import Malformed
+from hub_protocol.messages import MAX_SAFE_INTEGER, Event, Reply
+from hub_protocol.topics import Topics, check_level
+from satellite_agent.database import transaction
+
+Kind = Literal["event", "reply"]
+
+MAX_ROWS: Final = 100_000
+MAX_BYTES: Final = 256 * 1024 * 1024
+# Replies may go past the bound by this much, so that a backlog of events does not make the device deaf to commands.
+_ROOM_FOR_REPLIES: Final = 1_000
+
+
+class OutboxError(Exception):
+    """The message could not be kept, so it was not taken; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One message that waits: `name` is the event's type or the command's id; `body` lacks its epoch and seq."""
+
+    seq: int
+    id: str
+    kind: Kind
+    name: str
+    body: bytes
+
+
+class Outbox:
+    """Rows of the table `outbox`. It is bounded: when it is full a new message is refused, never an old one dropped."""
+
+    def __init__(self, db: sqlite3.Connection, *, max_rows: int = MAX_ROWS, max_bytes: int = MAX_BYTES) -> None:
+        self._db = db
+        self._max_rows = max_rows
+        self._max_bytes = max_bytes
+        self._rows = self._bytes = 0
+        self._count()
+
+    @property
+    def backlog(self) -> int:
+        return self._rows
+
+    def add_event(self, event_type: str, payload: dict[str, Any], *, at: datetime, space: str | None = None) -> str:
+        """Keep an event and return its id. Raises `BadName`, `Malformed` for a bad one and `OutboxError` when full."""
+        check_level(event_type, "event type")
+        event = Event(id=new_id(), epoch=MAX_SAFE_INTEGER, seq=MAX_SAFE_INTEGER, payload=payload, at=at, space=space)
+        self._add(event.id, "event", event_type, _checked("event", event))
+        return event.id
+
+    def add_reply(self, command_id: str, reply: Reply) -> str:
+        """Keep a reply and return its id; a reply already waiting is sent again in its new place."""
+        body = _checked("reply", msgspec.structs.replace(reply, epoch=MAX_SAFE_INTEGER))
+        reply_id = f"{command_id}:{reply.status}"
+        try:
+            with transaction(self._db):
+                self.drop([reply_id])
+                self._add(reply_id, "reply", command_id, body)
+        except OutboxError:
+            self._count()  # what was dropped has come back
+            raise
+        return reply_id
+
+    def has_room(self, kind: Kind) -> bool:
+        if kind == "reply":
+            return self._rows < self._max_rows + _ROOM_FOR_REPLIES
+        return self._rows < self._max_rows and self._bytes < self._max_bytes
+
+    def after(self, kind: Kind, seq: int, limit: int) -> list[Row]:
+        """The next rows of a kind after `seq`, oldest first."""
+        found = self._db.execute(
+            "SELECT seq, id, kind, name, body FROM outbox WHERE kind = ? AND seq > ? ORDER BY seq LIMIT ?",
+            (kind, seq, limit),
+        )
+        return [Row(*row) for row in found]
+
+    def at(self, seq: int) -> Row | None:
+        row = self._db.execute("SELECT seq, id, kind, name, body FROM outbox WHERE seq = ?", (seq,)).fetchone()
+        return Row(*row) if row else None
+
+    def drop(self, ids: Iterable[str]) -> list[int]:
+        """Forget what the hub has stored; returns the seqs that were there."""
+        dropped: list[tuple[int, int]] = []
+        with transaction(self._db):
+            for message_id in ids:
+                sql = "DELETE FROM outbox WHERE id = ? RETURNING seq, length(body)"
+                dropped.extend(self._db.execute(sql, (message_id,)).fetchall())
+        self._rows -= len(dropped)
+        self._bytes -= sum(size for _, size in dropped)
+        return [seq for seq, _ in dropped]
+
+    def _add(self, message_id: str, kind: Kind, name: str, body: bytes) -> None:
+        if not self.has_room(kind):
+            raise OutboxError(f"the outbox is full ({self._rows} messages wait for the hub)")
+        try:
+            self._db.execute(
+                "INSERT INTO outbox (id, kind, name, body) VALUES (?, ?, ?, ?)", (message_id, kind, name, body)
+            )
+        except sqlite3.OperationalError as error:  # a full or broken disk
+            raise OutboxError(f"the outbox cannot be written: {error}") from None
+        self._rows += 1
+        self._bytes += len(body)
+
+    def _count(self) -> None:
+        sql = "SELECT count(*), coalesce(sum(length(body)), 0) FROM outbox"
+        self._rows, self._bytes = self._db.execute(sql).fetchone()
+
+
+def wire(row: Row, topics: Topics, handle: str, epoch: int) -> tuple[str, bytes]:
+    """Topic and payload of a row in a connection: it goes out with the epoch of now, whenever it was written."""
+    if row.kind == "event":
+        event = msgspec.json.decode(row.body, type=Event)
+        return topics.event(handle, row.name), encode(msgspec.structs.replace(event, epoch=epoch, seq=row.seq))
+    reply = msgspec.json.decode(row.body, type=Reply)
+    return topics.reply(handle, row.name), encode(msgspec.structs.replace(reply, epoch=epoch))
+
+
+def new_id() -> str:
+    """A UUIDv7 (RFC 9562): 48 bits of milliseconds, then random bits."""
+    value = (time.time_ns() // 1_000_000 & (1 << 48) - 1) << 80 | secrets.randbits(80)
+    value = value & ~(0xF << 76) | 0x7 << 76
+    return str(uuid.UUID(int=value & ~(0x3 << 62) | 0x2 << 62))
+
+
+def _checked(kind: Kind, message: Event | Reply) -> bytes:
+    # Decoding what we just encoded asks the hub's own rules, with the largest epoch and seq it may ever get.
+    try:
+        body = encode(message)
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+        raise Malformed("payload" if kind == "event" else "result", f"cannot be written as JSON: {error}") from None
+    decode(kind, body)
+    return body
