@@ -13,27 +13,27 @@ class HubError(Exception):
         self.field = field
 
 
-class Invalid(HubError):  # noqa: N818
+class Invalid(HubError):
     """The input breaks a rule; change it and try again."""
 
 
-class Unauthenticated(HubError):  # noqa: N818
+class Unauthenticated(HubError):
     """Nobody is signed in; sign in and try again."""
 
 
-class Forbidden(HubError):  # noqa: N818
+class Forbidden(HubError):
     """The caller is known and may not do this."""
 
 
-class NotFound(HubError):  # noqa: N818
+class NotFound(HubError):
     """There is no such thing, or the caller may not know of it."""
 
 
-class Conflict(HubError):  # noqa: N818
+class Conflict(HubError):
     """The thing is no longer in the state that the request expects; look again."""
 
 
-class Throttled(HubError):  # noqa: N818
+class Throttled(HubError):
     """Too many attempts; wait `retry_after_s` seconds."""
 
     def __init__(self, message: str, *, retry_after_s: float) -> None:

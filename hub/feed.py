@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import msgspec
 from sqlalchemy import text
 from sqlmodel import Session
 
@@ -24,8 +25,9 @@ IDENTITY: Final = {
     "events.new": "event_id",
     "commands.updated": "command_id",
 }
-# One message stays far below the size limit of the catalogue, whatever the items hold.
+# One message stays below the size limit of the catalogue and of any broker, whatever the items hold.
 ITEMS_PER_MESSAGE: Final = 100
+BYTES_PER_MESSAGE: Final = 65_536
 _PENDING: Final = "feed"
 _TOPICS: Final = Topics.below_root()
 
@@ -109,8 +111,16 @@ def trim(session: Session, before: datetime) -> int:
 
 
 def _chunks(items: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    for start in range(0, len(items), ITEMS_PER_MESSAGE):
-        yield items[start : start + ITEMS_PER_MESSAGE]
+    chunk: list[dict[str, Any]] = []
+    size = 0
+    for item in items:
+        weight = len(msgspec.json.encode(item))
+        if chunk and (len(chunk) == ITEMS_PER_MESSAGE or size + weight > BYTES_PER_MESSAGE):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(item)
+        size += weight
+    yield chunk
 
 
 def _write(session: Session, agent_id: uuid.UUID, told: list[tuple[str, str, list[dict[str, Any]]]]) -> None:

@@ -112,12 +112,17 @@ class Receipt(msgspec.Struct):
 
 
 class Denied(msgspec.Struct, omit_defaults=True):
-    """What was refused and why. `epoch` is set when the refused message carried one that had gone back."""
+    """What was refused and why.
+
+    `id` is the refused event's, where it could be read. `epoch` is set when the refused message carried one that had
+    gone back: it is the device's current one, and the message counts when it is sent again with a higher one.
+    """
 
     action: Literal["connect", "publish", "subscribe", "message"]
     topic: str
     reason: str
     epoch: Epoch | None = None
+    id: str | None = None
 
 
 class Presence(msgspec.Struct, omit_defaults=True):

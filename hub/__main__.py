@@ -1,0 +1,180 @@
+"""The hub service put together: takes messages in, publishes the outbox, sweeps for silence, keeps pages alive."""
+
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from types import FrameType
+from typing import Final
+
+import structlog
+from pydantic import ValidationError
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from hub import logs, migrations
+from hub.database import Database
+from hub.errors import HubError
+from hub.inbox import router
+from hub.inbox.consumer import Consumer
+from hub.inbox.envelope import Outcome
+from hub.mqtt import HubClient
+from hub.outbox import Message
+from hub.publisher import Publisher
+from hub.pulse import Pulse
+from hub.settings import Settings
+from hub.sweeper import Sweeper
+from hub_protocol.catalogue import encode
+from hub_protocol.messages import Receipt
+from hub_protocol.topics import Topics
+
+log = structlog.get_logger("hub")
+
+EX_UNAVAILABLE: Final = 69
+EX_CONFIG: Final = 78
+# Any number, as long as every hub of one database uses the same: the lock of the one that works.
+ONE_HUB_LOCK: Final = 0x6D61_7276
+RECEIPT_IDS: Final = 500
+_TOPICS: Final = Topics.below_root()
+
+
+class Hub:
+    """All parts of the service; `run` returns when `stop` was called or a part has died."""
+
+    def __init__(self, settings: Settings, database: Database, password: str) -> None:
+        self._database = database
+        self._stopping = threading.Event()
+        self._back_at: datetime | None = None
+        self._broken: str | None = None
+        self._consumer = Consumer(database, settings.root, self._stored)
+        self._client = HubClient(
+            settings, password, router.subscriptions(settings.root), self._consumer.put, self._connected
+        )
+        self._publisher = Publisher(database, self._client)
+        self._sweeper = Sweeper(database, self._heard_since)
+        self._pulse = Pulse(database, self._client)
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def run(self) -> int:
+        """Work until stopped; returns the exit code."""
+        parts: dict[str, Callable[[], None]] = {
+            "publisher": self._publisher.run,
+            "listener": self._publisher.listen,
+            "sweeper": self._sweeper.run,
+            "pulse": self._pulse.run,
+            "consumer": lambda: self._consumer.run(self._client),
+        }
+        threads = [threading.Thread(target=self._guard, args=(name, part), name=name) for name, part in parts.items()]
+        for thread in threads:
+            thread.start()
+        self._client.start()
+        self._stopping.wait()
+        for part in (self._consumer, self._sweeper, self._pulse, self._publisher):
+            part.stop()
+        for thread in threads:
+            thread.join(timeout=15)
+        self._client.stop()
+        log.info("hub.stopped")
+        return 1 if self._broken else 0
+
+    def _guard(self, name: str, part: Callable[[], None]) -> None:
+        try:
+            part()
+        except Exception:
+            # A part that dies takes the service with it: the supervisor starts it again, whole.
+            self._broken = name
+            log.exception("hub.part_died", part=name)
+            self._stopping.set()
+
+    def _connected(self, session_present: bool) -> None:  # noqa: FBT001  (paho's own)
+        self._back_at = datetime.now(UTC)
+        if not session_present:
+            self._publisher.republish()
+        self._publisher.wake()
+        log.info("hub.ready")
+
+    def _heard_since(self) -> datetime | None:
+        return self._back_at if self._client.is_connected else None
+
+    def _stored(self, outcome: Outcome) -> None:
+        """After a batch has committed: confirm, say what was refused, and tell the pages who was heard.
+
+        None of this is kept: a device that misses its receipt sends again and gets another.
+        """
+        for handle, ids in outcome.receipts.items():
+            for start in range(0, len(ids), RECEIPT_IDS):
+                payload = encode(Receipt(ids[start : start + RECEIPT_IDS]))
+                self._client.send(Message(_TOPICS.receipt(handle), payload))
+        for (handle, _, _), denied in outcome.denied.items():
+            self._client.send(Message(_TOPICS.denied(handle), encode(denied), qos=0))
+        self._pulse.hear(outcome.heard)
+        self._publisher.wake()
+
+
+def main() -> int:
+    """Run the hub service; the exit code says what to do (see docs/operations.md)."""
+    try:
+        settings = Settings()
+        password = settings.hub_password()
+    except ValidationError as error:
+        for fault in error.errors():
+            name = "_".join(str(part) for part in fault["loc"]).upper()
+            sys.stderr.write(f"hub: MARVAIN_{name}: {fault['msg']}\n")
+        return EX_CONFIG
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"hub: the hub's MQTT password could not be read: {error}\n")
+        return EX_CONFIG
+    logs.configure(settings)
+    try:
+        migrations.check(settings.database_url)
+        database = Database(settings.database_url, application_name="marvain hub")
+    except HubError as error:
+        log.error("hub.cannot_start", reason=error.message)
+        return EX_CONFIG
+    except SQLAlchemyError as error:
+        log.error("hub.database_away", error=type(error).__name__)
+        return EX_UNAVAILABLE
+    hub = Hub(settings, database, password)
+    stop = _on_signals(hub.stop)
+    try:
+        with database.engine.connect() as connection:
+            if not _become_the_one(connection, stop):
+                return 0
+            return hub.run()
+    except SQLAlchemyError as error:
+        log.error("hub.database_away", error=type(error).__name__)
+        return EX_UNAVAILABLE
+    finally:
+        database.close()
+
+
+def _on_signals(stop_hub: Callable[[], None]) -> threading.Event:
+    stop = threading.Event()
+
+    def ask(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+        stop_hub()
+
+    signal.signal(signal.SIGTERM, ask)
+    signal.signal(signal.SIGINT, ask)
+    return stop
+
+
+def _become_the_one(connection: Connection, stop: threading.Event) -> bool:
+    """Wait until no other hub works on this database; False when asked to stop before that."""
+    connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+    said = False
+    while not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": ONE_HUB_LOCK}).scalar_one():
+        if not said:
+            log.info("hub.standing_by", reason="another hub works on this database")
+            said = True
+        if stop.wait(1.0):
+            return False
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,274 @@
+"""Devices: registered with a token, listed with everything a row of a page shows, rotated and revoked."""
+
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, col, select
+
+from hub import feed, outbox, presence_records
+from hub.access import changes, credentials
+from hub.access.scopes import check_scopes
+from hub.errors import Conflict, Invalid, NotFound
+from hub.presence import Evidence, end
+from hub.tables import Device, Space
+from hub_protocol.errors import BadName
+from hub_protocol.topics import Topics, check_handle, handle_from_name
+
+DEFAULT_SCOPES: Final = ("events:write", "presence:write", "commands:receive")
+NAME_MAX: Final = 80
+REASON_MAX: Final = 200
+_TOPICS: Final = Topics.below_root()
+
+
+@dataclass(frozen=True, slots=True)
+class NewDevice:
+    """A device with the one sight of its token."""
+
+    device: Device
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceView:
+    """A device as a row of a page shows it."""
+
+    device_id: uuid.UUID
+    handle: str
+    name: str
+    agent_id: uuid.UUID
+    space_id: uuid.UUID | None
+    space_name: str | None
+    scopes: list[str]
+    metadata: dict[str, Any]
+    created_at: datetime
+    revoked_at: datetime | None
+    revoked_by: str | None
+    revoked_reason: str | None
+    needs_enrolment: bool
+    token_created_at: datetime | None
+    presence: str
+    why: str
+    since: datetime | None
+    last_heard_at: datetime | None
+    last_hello_at: datetime | None
+    last_heartbeat_at: datetime | None
+    heartbeat_s: float
+    bound_s: float
+    epoch: int
+    hello: dict[str, Any]
+    last_command: dict[str, Any] | None
+    last_denial: dict[str, Any] | None
+
+
+def add(
+    session: Session,
+    agent_id: uuid.UUID,
+    name: str,
+    *,
+    scopes: list[str],
+    by: str,
+    space_id: uuid.UUID | None = None,
+    handle: str | None = None,
+) -> NewDevice:
+    """Register a device and give it its first token. Without a handle, one is made of the name.
+
+    Raises `Invalid` (name, handle, scopes), `NotFound` (space of another agent) or `Conflict` (handle taken).
+    """
+    name = _checked_name(name)
+    scopes = check_scopes(scopes)
+    if (
+        space_id is not None
+        and session.exec(select(Space.space_id).where(Space.space_id == space_id, Space.agent_id == agent_id)).first()
+        is None
+    ):
+        raise NotFound("there is no such space", field="space")
+    device = Device(
+        agent_id=agent_id,
+        handle=_checked_handle(handle) if handle else propose_handle(session, name),
+        name=name,
+        scopes=scopes,
+        space_id=space_id,
+    )
+    try:
+        with session.begin_nested():
+            session.add(device)
+    except IntegrityError as error:
+        if "devices_handle_key" not in str(error.orig):
+            raise
+        raise Conflict(f"the handle {device.handle} is taken; choose another", field="handle") from None
+    presence_records.create(session, device.device_id)
+    token = credentials.issue_for_device(session, device)
+    _tell(session, device, "added", by)
+    return NewDevice(device, token)
+
+
+def propose_handle(session: Session, name: str) -> str:
+    """A free handle for a name: `porch`, or `porch-2` when that is taken; `Invalid` when the name has no letter."""
+    base = handle_from_name(name)
+    if not base:
+        raise Invalid("needs at least one letter a-z or digit; or give a handle", field="name")
+    taken = set(
+        session.exec(
+            select(Device.handle).where(
+                (col(Device.handle) == base) | col(Device.handle).like(f"{base[:56].rstrip('-')}-%", escape="\\")
+            )
+        )
+    )
+    if base not in taken:
+        return base
+    n = 2
+    while (candidate := f"{base[:56].rstrip('-')}-{n}") in taken:
+        n += 1
+    return candidate
+
+
+def find(session: Session, agent_id: uuid.UUID, device_id: uuid.UUID) -> Device:
+    """The agent's device with this id; `NotFound` also for another agent's."""
+    device = session.exec(select(Device).where(Device.device_id == device_id, Device.agent_id == agent_id)).first()
+    if device is None:
+        raise NotFound("there is no such device")
+    return device
+
+
+def by_handle(session: Session, handle: str) -> Device:
+    """The device with this handle, of whichever agent: for the command line, which speaks for the whole hub."""
+    device = session.exec(select(Device).where(Device.handle == handle)).first()
+    if device is None:
+        raise NotFound(f"there is no device with the handle {handle[:80]!r}", field="handle")
+    return device
+
+
+def overview(session: Session, agent_id: uuid.UUID, ids: list[uuid.UUID] | None = None) -> list[DeviceView]:
+    """All devices of an agent, or those of `ids` that are the agent's, by name; those revoked come last."""
+    rows = session.execute(
+        text(
+            "SELECT d.device_id, d.handle, d.name, d.agent_id, d.space_id, s.name AS space_name, d.scopes, d.metadata,"
+            " d.created_at, d.revoked_at, d.revoked_by, d.revoked_reason, d.needs_enrolment,"
+            " c.created_at AS token_created_at, p.epoch, p.verdict, p.why, p.since, p.heartbeat_s, p.last_heard_at,"
+            " p.last_hello_at, p.last_heartbeat_at, p.asleep_until, p.probes, p.probed_at, p.hello,"
+            " command.facts AS last_command, denial.facts AS last_denial"
+            " FROM devices AS d JOIN device_presence AS p USING (device_id)"
+            " LEFT JOIN spaces AS s USING (space_id)"
+            " LEFT JOIN credentials AS c ON c.device_id = d.device_id AND c.replaced_at IS NULL"
+            " LEFT JOIN LATERAL (SELECT jsonb_build_object('command_id', x.command_id, 'verb', x.verb,"
+            " 'status', x.status, 'message', x.message, 'created_at', x.created_at, 'finished_at', x.finished_at,"
+            " 'rtt_ms', round((extract(epoch FROM x.finished_at - x.sent_at) * 1000)::numeric, 1)) AS facts"
+            " FROM commands AS x WHERE x.device_id = d.device_id ORDER BY x.created_at DESC LIMIT 1) AS command ON true"
+            " LEFT JOIN LATERAL (SELECT jsonb_build_object('action', y.action, 'topic', y.topic, 'reason', y.reason,"
+            " 'count', y.count, 'last_at', y.last_at) AS facts"
+            " FROM denials AS y WHERE y.device_id = d.device_id AND y.last_at > now() - interval '1 day'"
+            " ORDER BY y.last_at DESC LIMIT 1) AS denial ON true"
+            " WHERE d.agent_id = :agent AND (CAST(:ids AS uuid[]) IS NULL OR d.device_id = ANY(:ids))"
+            " ORDER BY d.revoked_at IS NOT NULL, lower(d.name), d.handle"
+        ),
+        {"agent": agent_id, "ids": ids},
+    )
+    return [_view(row) for row in rows]
+
+
+def view(session: Session, agent_id: uuid.UUID, device_id: uuid.UUID) -> DeviceView:
+    """One device of an agent; `NotFound` also for another agent's."""
+    for found in overview(session, agent_id, [device_id]):
+        return found
+    raise NotFound("there is no such device")
+
+
+def revoke(session: Session, device: Device, *, by: str, reason: str = "") -> None:
+    """End a device for good: its session closes, its token no longer counts, its retained topics are purged.
+
+    Raises `Conflict` when it is revoked already, `Invalid` for a reason that is too long.
+    """
+    reason = reason.strip()
+    if len(reason) > REASON_MAX:
+        raise Invalid(f"is at most {REASON_MAX} characters", field="reason")
+    session.flush()
+    revoked_at = session.execute(
+        text(
+            "UPDATE devices SET revoked_at = now(), revoked_by = :by, revoked_reason = :reason "
+            "WHERE device_id = :device AND revoked_at IS NULL RETURNING revoked_at"
+        ),
+        {"device": device.device_id, "by": by, "reason": reason or None},
+    ).scalar()
+    if revoked_at is None:
+        raise Conflict(f"{device.handle} is revoked already")
+    session.refresh(device)
+    told = f"this device was revoked by {by}" + (f": {reason}" if reason else "")
+    _end_session(session, device, f"revoked by {by}" + (f": {reason}" if reason else ""))
+    outbox.purge(session, [_TOPICS.state(device.handle), _TOPICS.presence(device.handle)])
+    session.execute(
+        text(
+            "WITH held AS (SELECT command_id FROM commands WHERE device_id = :device AND finished_at IS NULL "
+            "ORDER BY command_id FOR UPDATE), "
+            "ended AS (UPDATE commands AS c SET status = CASE WHEN c.status IN ('queued', 'sent') THEN 'expired' "
+            "ELSE 'unknown' END, finished_at = now(), message = 'the device was revoked' "
+            "FROM held WHERE c.command_id = held.command_id RETURNING c.command_id, c.status) "
+            "INSERT INTO command_steps (command_id, status, witness) SELECT command_id, status, 'revoked' FROM ended"
+        ),
+        {"device": device.device_id},
+    )
+    changes.announce(session, device.handle, "revoked", told)
+    _tell(session, device, "revoked", by)
+
+
+def rotate(session: Session, device: Device, *, by: str) -> str:
+    """Replace the device's token; the old one is worthless at once and its session closes.
+
+    Returns the new token, the only time it is seen. Raises `Conflict` when the device is revoked: a new token must not
+    bring it back.
+    """
+    # Locked, so that a revoke at the same moment comes either before (and is seen) or after (and wins).
+    revoked_at = session.execute(
+        text("SELECT revoked_at FROM devices WHERE device_id = :device FOR UPDATE"), {"device": device.device_id}
+    ).scalar()
+    if revoked_at is not None:
+        raise Conflict(f"{device.handle} is revoked and gets no new token; add it again under another handle")
+    session.refresh(device)
+    token = credentials.issue_for_device(session, device)
+    _end_session(session, device, "its token was rotated; waiting for the new one", forget_epoch=True)
+    outbox.purge(session, [_TOPICS.state(device.handle)])
+    changes.announce(session, device.handle, "rotated", f"its token was replaced by {by}; give it the new one")
+    _tell(session, device, "rotated", by)
+    return token
+
+
+def _end_session(session: Session, device: Device, why: str, *, forget_epoch: bool = False) -> None:
+    evidence = presence_records.lock(session, [device.device_id])[device.device_id]
+    known = presence_records.Known(device.device_id, device.agent_id, device.handle, evidence)
+    ended = end(evidence, why, datetime.now(UTC))
+    if forget_epoch:  # a new token may go into new hardware, which counts from one again
+        ended = Evidence(0, ended.verdict, ended.why, ended.since, ended.heartbeat_s, ended.last_heard_at)
+    presence_records.save(session, {device.device_id: (known, ended)})
+
+
+def _tell(session: Session, device: Device, change: str, by: str) -> None:
+    item = {"device_id": str(device.device_id), "handle": device.handle, "change": change, "by": by}
+    feed.tell(session, device.agent_id, "devices", "devices.updated", item)
+
+
+def _checked_name(name: str) -> str:
+    name = " ".join(name.split())
+    if not name:
+        raise Invalid("is required", field="name")
+    if len(name) > NAME_MAX or not name.isprintable():
+        raise Invalid(f"is at most {NAME_MAX} printable characters", field="name")
+    return name
+
+
+def _checked_handle(handle: str) -> str:
+    try:
+        return check_handle(handle)
+    except BadName as error:
+        raise Invalid(error.rule, field="handle") from None
+
+
+def _view(row: Any) -> DeviceView:
+    facts = dict(row._mapping)  # noqa: SLF001  (SQLAlchemy's public name for it)
+    names = ("epoch", "verdict", "why", "since", "heartbeat_s", "last_heard_at", "last_hello_at", "last_heartbeat_at")
+    evidence = Evidence(*(facts[name] for name in names))
+    for name in ("asleep_until", "probes", "probed_at"):
+        del facts[name]
+    return DeviceView(presence=facts.pop("verdict"), bound_s=evidence.bound_s, **facts)

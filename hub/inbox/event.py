@@ -1,0 +1,64 @@
+"""`event`: stored once by its id, and confirmed by a receipt after the commit."""
+
+import uuid
+from collections.abc import Sequence
+
+import msgspec
+from sqlalchemy import text
+from sqlmodel import Session
+
+from hub import events
+from hub.inbox.envelope import Accepted, Outcome
+from hub_protocol import messages
+
+
+def handle(session: Session, accepted: Sequence[Accepted[messages.Event]], outcome: Outcome) -> None:
+    """Store a batch of events; one that names a space which its agent does not have is refused alone."""
+    spaces = _spaces(session, accepted)
+    new: list[events.NewEvent] = []
+    for one in accepted:
+        known = one.sender.known
+        space_id = one.sender.space_id
+        if one.message.space is not None:
+            named = spaces.get((known.agent_id, one.message.space))
+            if named is None:
+                outcome.refuse(
+                    known.handle, one.incoming, "field `space`: the agent has no such space", message_id=one.message.id
+                )
+                continue
+            space_id = named
+        new.append(
+            events.NewEvent(
+                device_id=known.device_id,
+                agent_id=known.agent_id,
+                handle=known.handle,
+                space_id=space_id,
+                message_id=one.message.id,
+                type=one.levels[0],
+                payload=msgspec.json.encode(one.message.payload).decode(),
+                epoch=one.message.epoch,
+                seq=one.message.seq,
+                happened_at=one.message.at,
+                received_at=one.incoming.received_at,
+            )
+        )
+    if new:
+        events.append(session, new)
+    for event in new:
+        outcome.receive(event.handle, event.message_id)
+
+
+def _spaces(session: Session, accepted: Sequence[Accepted[messages.Event]]) -> dict[tuple[uuid.UUID, str], uuid.UUID]:
+    """The spaces that these events name, by agent and by name or id."""
+    agents = {one.sender.known.agent_id for one in accepted if one.message.space is not None}
+    if not agents:
+        return {}
+    rows = session.execute(
+        text("SELECT agent_id, space_id, name FROM spaces WHERE agent_id = ANY(:agents) ORDER BY created_at DESC"),
+        {"agents": list(agents)},
+    )
+    found: dict[tuple[uuid.UUID, str], uuid.UUID] = {}
+    for agent_id, space_id, name in rows:
+        found[agent_id, name] = space_id
+        found[agent_id, str(space_id)] = space_id
+    return found

@@ -1,0 +1,100 @@
+"""One batch of messages in one transaction: parsed by the catalogue, matched to devices, handed to its handlers.
+
+What is wrong with one message concerns that message alone: it is refused with a reason, and the rest goes on.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import structlog
+from sqlmodel import Session
+
+from hub import presence, presence_records
+from hub.access import denials
+from hub.inbox import event, hello, reply, senders
+from hub.inbox.envelope import Accepted, Incoming, Outcome
+from hub.presence import Evidence, Heard
+from hub_protocol.catalogue import decode, parse_topic, subscription
+from hub_protocol.errors import Malformed
+from hub_protocol.topics import Parsed
+
+log = structlog.get_logger(__name__)
+
+Handler = Callable[[Session, Sequence[Accepted[Any]], Outcome], None]
+
+# What the hub listens to. `state` and `heartbeat` are evidence of presence and nothing more.
+KINDS: Final = ("state", "hello", "heartbeat", "event", "reply")
+HANDLERS: Final[dict[str, Handler]] = {"hello": hello.handle, "event": event.handle, "reply": reply.handle}
+
+
+def subscriptions(root: str) -> list[str]:
+    """The filters that the hub subscribes to."""
+    return [subscription(kind, root) for kind in KINDS]
+
+
+def process(session: Session, batch: Sequence[Incoming], root: str) -> Outcome:
+    """Turn a batch into rows; what must be said over MQTT waits in the outbox or in the outcome for the commit."""
+    outcome = Outcome()
+    parsed = [one for incoming in batch if (one := _parse(incoming, root, outcome))]
+    known = senders.load(session, {topic.handle for _, topic, _ in parsed})
+    evidence = {handle: sender.known.evidence for handle, sender in known.items()}
+    accepted: dict[str, list[Accepted[Any]]] = {}
+    for incoming, topic, message in parsed:
+        sender = known.get(topic.handle)
+        if sender is None or sender.revoked:
+            outcome.refuse(topic.handle, incoming, "there is no device with this handle that may speak")
+            continue
+        before = evidence[topic.handle]
+        if presence.is_stale(before, message.epoch):
+            _refuse_stale(topic, incoming, message, before, outcome)
+            continue
+        heard = _heard(topic.kind, incoming, message)
+        evidence[topic.handle] = presence.hear(before, heard)
+        if not incoming.retained:
+            outcome.heard.append((sender.known.agent_id, sender.known.device_id, incoming.received_at))
+        accepted.setdefault(topic.kind, []).append(Accepted(incoming, sender, topic.levels, message))
+    presence_records.save(
+        session, {sender.known.device_id: (sender.known, evidence[handle]) for handle, sender in known.items()}
+    )
+    for kind, handler in HANDLERS.items():
+        if kind in accepted:
+            handler(session, accepted[kind], outcome)
+    denials.record(session, outcome.refusals)
+    return outcome
+
+
+def _parse(incoming: Incoming, root: str, outcome: Outcome) -> tuple[Incoming, Parsed, Any] | None:
+    topic = parse_topic(incoming.topic, root)
+    if topic is None or topic.kind not in KINDS:
+        log.warning("inbox.topic_unknown", topic=incoming.topic[:200])
+        return None
+    if topic.kind == "state" and not incoming.payload:
+        return None  # the retained state of a device was purged: nothing is said
+    try:
+        return incoming, topic, decode(topic.kind, incoming.payload)
+    except Malformed as error:
+        log.info("inbox.malformed", handle=topic.handle, kind=topic.kind, field=error.field, rule=error.rule)
+        outcome.refuse(topic.handle, incoming, str(error))
+        return None
+
+
+def _heard(kind: str, incoming: Incoming, message: Any) -> Heard:
+    return Heard(
+        kind,  # type: ignore[arg-type]  # one of KINDS, which are the kinds of Heard
+        message.epoch,
+        incoming.received_at,
+        state=message.state if kind == "state" else "online",
+        until=message.until if kind == "state" else None,
+        heartbeat_s=message.heartbeat_s if kind == "hello" else None,
+        retained=incoming.retained,
+    )
+
+
+def _refuse_stale(topic: Parsed, incoming: Incoming, message: Any, before: Evidence, outcome: Outcome) -> None:
+    if topic.kind == "state" and (incoming.retained or message.state == "lost"):
+        # A late Will, or what the broker remembers: expected after every reconnect, and nobody's fault.
+        log.debug("inbox.stale_state", handle=topic.handle, epoch=message.epoch, current=before.epoch)
+        return
+    reason = f"field `epoch`: {message.epoch} is older than {before.epoch}, the device's current one"
+    message_id = message.id if topic.kind == "event" else None
+    outcome.refuse(topic.handle, incoming, reason, epoch=before.epoch, message_id=message_id)

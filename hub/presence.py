@@ -1,0 +1,151 @@
+"""Presence with evidence: one pure function for what was heard, one for silence; no clock, no database.
+
+A verdict names its witness (`why`) and how late it can be at worst (`bound_s`). The epoch rises with every connection
+of a device, so what an older connection left behind (a late Will) can never speak about a newer one.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final, Literal
+
+Verdict = Literal["online", "suspect", "offline", "sleeping"]
+
+MISSED_HEARTBEATS: Final = 2
+JITTER: Final = 1.1
+PROBES: Final = 2
+PROBE_WAIT_S: Final = 3.0
+# How often the hub looks for silence; part of every bound.
+SWEEP_S: Final = 1.0
+# A connection that breaks with a closed socket is told by the broker at once.
+WILL_BOUND_S: Final = 1.0
+# Without a time of its own, a sleeping device may sleep for a day.
+LONGEST_SLEEP_S: Final = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of a device's connection; times are aware, durations in seconds."""
+
+    epoch: int = 0
+    verdict: Verdict = "offline"
+    why: str = "never connected"
+    since: datetime | None = None
+    heartbeat_s: float = 15.0
+    last_heard_at: datetime | None = None
+    last_hello_at: datetime | None = None
+    last_heartbeat_at: datetime | None = None
+    asleep_until: datetime | None = None
+    probes: int = 0
+    probed_at: datetime | None = None
+
+    @property
+    def bound_s(self) -> float:
+        """How long this verdict can be wrong at worst: the silence that would be noticed next, in seconds."""
+        if self.verdict == "offline":
+            return WILL_BOUND_S
+        return self.heartbeat_s * MISSED_HEARTBEATS * JITTER + PROBES * PROBE_WAIT_S + SWEEP_S
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """One message of a device: its kind by the catalogue, its epoch, when it came, and what the kind adds."""
+
+    kind: Literal["state", "hello", "heartbeat", "event", "reply"]
+    epoch: int
+    at: datetime
+    state: Literal["online", "sleeping", "bye", "lost"] = "online"
+    until: datetime | None = None
+    heartbeat_s: float | None = None
+    # The broker kept it from earlier: it proves what once was, not that the device is there now.
+    retained: bool = False
+
+
+def is_stale(evidence: Evidence, epoch: int) -> bool:
+    """Whether a message with this epoch is from an older connection than the one that is known."""
+    return epoch < evidence.epoch
+
+
+def hear(evidence: Evidence, heard: Heard) -> Evidence:
+    """The evidence after a message; unchanged when the message is from an older connection."""
+    if is_stale(evidence, heard.epoch):
+        return evidence
+    is_new = heard.epoch > evidence.epoch
+    if heard.kind == "state" and heard.state in ("lost", "bye"):
+        why = "by Will: the connection broke" if heard.state == "lost" else "said goodbye"
+        return _settle(replace(evidence, epoch=heard.epoch), "offline", why, heard.at)
+    if heard.retained:
+        if not is_new:
+            return evidence
+        return _settle(
+            replace(evidence, epoch=heard.epoch),
+            "suspect",
+            "the broker remembers a connection; waiting for a sign of life",
+            heard.at,
+        )
+    evidence = replace(
+        evidence,
+        epoch=heard.epoch,
+        last_heard_at=heard.at,
+        last_hello_at=heard.at if heard.kind == "hello" else evidence.last_hello_at,
+        last_heartbeat_at=heard.at if heard.kind == "heartbeat" else evidence.last_heartbeat_at,
+        heartbeat_s=heard.heartbeat_s or evidence.heartbeat_s,
+    )
+    if heard.kind == "state" and heard.state == "sleeping":
+        latest = heard.at + timedelta(seconds=LONGEST_SLEEP_S)
+        until = min(heard.until, latest) if heard.until else latest
+        return _settle(replace(evidence, asleep_until=until), "sleeping", "said it sleeps", heard.at)
+    if evidence.verdict == "online" and not is_new:
+        return replace(evidence, probes=0, probed_at=None)
+    if evidence.verdict == "sleeping" and not is_new and heard.kind in ("event", "reply"):
+        return evidence  # what it said just before it fell asleep may arrive after the word that it sleeps
+    return _settle(evidence, "online", "connected" if is_new else f"heard again ({heard.kind})", heard.at)
+
+
+def silence(evidence: Evidence, now: datetime, hub_back_at: datetime) -> tuple[Evidence, bool]:
+    """The evidence when nothing was heard until `now`, and whether to send the device a probe (a `ping`).
+
+    `hub_back_at` is when hub and broker were last both there again: what could not be heard before is not held
+    against a device until one heartbeat period has passed.
+    """
+    if evidence.verdict == "offline" or (now - hub_back_at).total_seconds() < evidence.heartbeat_s * JITTER:
+        return evidence, False
+    if evidence.verdict == "sleeping":
+        return _oversleep(evidence, now), False
+    heard_at = evidence.last_heard_at or evidence.since or hub_back_at
+    quiet_s = (now - heard_at).total_seconds()
+    if evidence.verdict == "online":
+        if quiet_s < evidence.heartbeat_s * MISSED_HEARTBEATS * JITTER:
+            return evidence, False
+        suspect = _settle(evidence, "suspect", f"no heartbeat for {quiet_s:.0f} s; asking it", now)
+        return replace(suspect, probes=1, probed_at=now), True
+    if evidence.probes and evidence.probed_at and (now - evidence.probed_at).total_seconds() < PROBE_WAIT_S:
+        return evidence, False
+    if evidence.probes < PROBES:
+        return replace(evidence, probes=evidence.probes + 1, probed_at=now), True
+    why = f"no heartbeat for {quiet_s:.0f} s and {PROBES} pings unanswered"
+    return _settle(evidence, "offline", why, now), False
+
+
+def end(evidence: Evidence, why: str, now: datetime) -> Evidence:
+    """Offline by the hub's own act: the device was revoked, or its token was replaced."""
+    return _settle(evidence, "offline", why, now)
+
+
+def _oversleep(evidence: Evidence, now: datetime) -> Evidence:
+    due = evidence.asleep_until or now
+    if (now - due).total_seconds() < evidence.heartbeat_s * MISSED_HEARTBEATS:
+        return evidence
+    return _settle(evidence, "offline", "did not wake when it said it would", now)
+
+
+def _settle(evidence: Evidence, verdict: Verdict, why: str, now: datetime) -> Evidence:
+    since = evidence.since if evidence.verdict == verdict and evidence.since else now
+    return replace(
+        evidence,
+        verdict=verdict,
+        why=why,
+        since=since,
+        probes=0,
+        probed_at=None,
+        asleep_until=evidence.asleep_until if verdict == "sleeping" else None,
+    )

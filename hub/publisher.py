@@ -1,0 +1,104 @@
+"""Publishes the outbox: wakes on NOTIFY, takes rows in order, and forgets them once the broker has acknowledged."""
+
+import threading
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from hub import commands, outbox
+from hub.database import Database
+from hub.mqtt import BrokerAway, HubClient
+
+log = structlog.get_logger(__name__)
+
+BATCH: Final = 500
+# NOTIFY wakes the publisher at once; this is for what was written while nobody listened.
+LOOK_AGAIN_S: Final = 2.0
+RETRY_S: Final = 0.5
+
+
+class Publisher:
+    """One thread listens, another publishes; a dead broker delays a message and loses none."""
+
+    def __init__(self, database: Database, client: HubClient) -> None:
+        self._database = database
+        self._client = client
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._republish = threading.Event()
+
+    def wake(self) -> None:
+        """There may be something to publish."""
+        self._wake.set()
+
+    def republish(self) -> None:
+        """The broker has forgotten what was retained: say all of it again."""
+        self._republish.set()
+        self._wake.set()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._wake.set()
+
+    def listen(self) -> None:
+        """Turn notifications into wake-ups until stopped."""
+        with self._database.listen(outbox.CHANNEL) as listener:
+            while not self._stopping.is_set():
+                if listener.wait(1.0) or listener.reconnected:
+                    self._wake.set()
+
+    def run(self) -> None:
+        """Publish until stopped, then once more for what was written last."""
+        while not self._stopping.is_set():
+            self._wake.wait(LOOK_AGAIN_S)
+            self._wake.clear()
+            self._guarded(self._drain)
+        if self._client.is_connected:
+            self._guarded(self._drain)
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BrokerAway as error:
+            log.info("outbox.waits", reason=error.message)
+            self._retry_later()
+        except SQLAlchemyError as error:
+            log.warning("outbox.database_away", error=type(error).__name__)
+            self._retry_later()
+
+    def _retry_later(self) -> None:
+        self._stopping.wait(RETRY_S)
+        self._wake.set()
+
+    def _drain(self) -> None:
+        if not self._client.wait_connected(LOOK_AGAIN_S):
+            return
+        if self._republish.is_set():
+            self._republish.clear()
+            try:
+                self._restore()
+            except (BrokerAway, SQLAlchemyError):
+                self._republish.set()
+                raise
+        while self._publish_some():
+            pass
+
+    def _restore(self) -> None:
+        with self._database.transaction() as session:
+            retained = outbox.retained(session)
+        for start in range(0, len(retained), BATCH):
+            self._client.publish(retained[start : start + BATCH])
+        log.info("outbox.republished", topics=len(retained))
+
+    def _publish_some(self) -> bool:
+        with self._database.transaction() as session:
+            messages = outbox.claim(session, BATCH)
+            if not messages:
+                return False
+            times = self._client.publish(messages)
+            sent = [(one.command_id, at) for one, at in zip(messages, times, strict=True) if one.command_id]
+            if sent:
+                commands.mark_sent(session, sent)
+        return len(messages) == BATCH

@@ -1,0 +1,94 @@
+"""Looks once a second for what nobody says: devices gone silent, commands past their deadline; and tidies up hourly."""
+
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import structlog
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel import Session
+
+from hub import commands, feed, outbox, presence, presence_records
+from hub.database import Database
+from hub.inbox.reply import PROBE_PREFIX
+from hub_protocol import messages
+from hub_protocol.topics import Topics
+
+log = structlog.get_logger(__name__)
+
+TIDY_EVERY_S: Final = 600.0
+FEED_KEPT: Final = timedelta(days=1)
+_TOPICS: Final = Topics.below_root()
+
+
+class Sweeper:
+    """`hub_back_at` says since when hub and broker have been there together; None while they are not."""
+
+    def __init__(self, database: Database, hub_back_at: Callable[[], datetime | None]) -> None:
+        self._database = database
+        self._hub_back_at = hub_back_at
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Work until stopped."""
+        tidy_at = 0.0
+        while not self._stopping.wait(presence.SWEEP_S):
+            try:
+                self._sweep()
+                if time.monotonic() >= tidy_at:
+                    tidy_at = time.monotonic() + TIDY_EVERY_S
+                    with self._database.transaction() as session:
+                        tidy(session, datetime.now(UTC))
+            except SQLAlchemyError as error:
+                log.warning("sweeper.database_away", error=type(error).__name__)
+
+    def _sweep(self) -> None:
+        now = datetime.now(UTC)
+        with self._database.transaction() as session:
+            commands.expire(session, now)
+        back_at = self._hub_back_at()
+        if back_at is None:
+            return  # who cannot hear must not judge silence
+        with self._database.transaction() as session:
+            judge(session, now, back_at)
+
+
+def judge(session: Session, now: datetime, hub_back_at: datetime) -> int:
+    """Draw the verdicts that silence asks for, and send the probes; returns how many devices changed."""
+    silent = presence_records.lock_silent(session, now)
+    changes = {}
+    for known in silent:
+        after, is_probe = presence.silence(known.evidence, now, hub_back_at)
+        if after == known.evidence:
+            continue
+        changes[known.device_id] = (known, after)
+        if after.verdict != known.evidence.verdict:
+            log.info("presence.silent", handle=known.handle, verdict=after.verdict, why=after.why)
+        if is_probe:
+            expires_at = now + timedelta(seconds=presence.PROBE_WAIT_S)
+            topic = _TOPICS.command(known.handle, "ping", f"{PROBE_PREFIX}{uuid.uuid4().hex}")
+            outbox.enqueue(session, topic, messages.Command(expires_at=expires_at, epoch=known.evidence.epoch))
+    presence_records.save(session, changes)
+    return len(changes)
+
+
+def tidy(session: Session, now: datetime) -> None:
+    """Remove what has had its time: old feed entries, credentials of closed pages, ended sessions, used links."""
+    removed = feed.trim(session, now - FEED_KEPT)
+    session.execute(
+        text("DELETE FROM credentials WHERE kind = 'browser' AND expires_at < :before"),
+        {"before": now - timedelta(hours=1)},
+    )
+    session.execute(text("DELETE FROM user_sessions WHERE expires_at < :now"), {"now": now})
+    session.execute(text("DELETE FROM one_time_links WHERE expires_at < :before"), {"before": now - timedelta(days=7)})
+    session.execute(
+        text("DELETE FROM sign_in_brakes WHERE last_failure_at < :before"), {"before": now - timedelta(days=1)}
+    )
+    log.debug("sweeper.tidied", feed_entries=removed)
