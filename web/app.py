@@ -19,12 +19,12 @@ from web.templating import build_environment
 
 def create_app(settings: Settings) -> FastAPI:
     """Everything that answers HTTP; owns one connection pool, closed when the app shuts down."""
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, application_name="marvain web")
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        database.engine.dispose()
+        database.close()
 
     app = FastAPI(title="Marvain", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     assets = Assets()

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -73,6 +73,10 @@ def describe(error: Exception) -> Problem:
         return Problem(error.status_code, detail.get(error.status_code, str(error.detail)))
     if isinstance(error, DataError):
         return Problem(422, "A value holds characters or a size that cannot be stored.")
+    if isinstance(error, IntegrityError):
+        # A constraint caught what two requests at once got past; the name helps whoever reads the log.
+        log.info("web.constraint", constraint=getattr(getattr(error.orig, "diag", None), "constraint_name", None))
+        return Problem(409, "Somebody else changed this at the same moment.")
     away = isinstance(error, OperationalError | InterfaceError | PoolTimeoutError)
     if away or (isinstance(error, DBAPIError) and error.connection_invalidated):
         log.warning("web.database_away", error=type(error).__name__)

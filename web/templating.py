@@ -37,6 +37,24 @@ def _iso(at: datetime | None) -> str:
     return "" if at is None else at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def _browser(user_agent: str) -> str:
+    """A user agent in a few words ("Firefox on Linux"); its beginning where it is none that we know."""
+    # In this order: they all claim to be Safari, and most claim to be Chrome.
+    browsers = {"Edg": "Edge", "OPR/": "Opera", "Firefox/": "Firefox", "Chrome/": "Chrome", "Safari/": "Safari"}
+    systems = {
+        "Android": "Android",
+        "iPhone": "iPhone",
+        "iPad": "iPad",
+        "Windows": "Windows",
+        "Mac OS": "macOS",
+        "CrOS": "ChromeOS",
+        "Linux": "Linux",
+    }
+    browser = next((name for sign, name in browsers.items() if sign in user_agent), "")
+    system = next((name for sign, name in systems.items() if sign in user_agent), "")
+    return f"{browser} on {system}" if browser and system else browser or user_agent[:40] or "unknown"
+
+
 def build_environment(assets: Assets) -> Environment:
     """The one Jinja environment: every template is escaped, whatever its name, and a missing name is an error."""
     environment = Environment(
@@ -47,7 +65,7 @@ def build_environment(assets: Assets) -> Environment:
         lstrip_blocks=True,
     )
     environment.globals.update(asset=assets.url, navigation=NAVIGATION)
-    environment.filters["iso"] = _iso
+    environment.filters.update(iso=_iso, browser=_browser)
     return environment
 
 

@@ -1,0 +1,186 @@
+"""Who there is: agents and their spaces, users, and what each user is to each agent."""
+
+from typing import Final
+from uuid import UUID
+
+from email_validator import EmailNotValidError, validate_email
+from sqlalchemy import ColumnElement, func, text
+from sqlmodel import Session, col, select
+
+from hub import passwords
+from hub.errors import Conflict, Forbidden, Invalid, NotFound
+from hub.tables import Agent, AgentMembership, Space, User
+
+# Lowest first. `blocked` is no role: whoever has it is no member, here and in every list.
+ROLES: Final = ("guest", "member", "admin", "owner")
+FIRST_NAME: Final = "Home"
+MAX_NAME: Final = 100
+
+
+def check_email(email: str) -> str:
+    """The address in lower case; raises `Invalid`. Names of a home network ("ann@hub.local") are fine."""
+    try:
+        checked = validate_email(email.strip(), check_deliverability=False, globally_deliverable=False)
+    except EmailNotValidError as error:
+        raise Invalid(f"This is not an e-mail address: {error}", field="email") from None
+    return checked.normalized.lower()
+
+
+def check_display_name(name: str) -> str:
+    """The name in one line without surrounding space; raises `Invalid`."""
+    name = " ".join(name.split())
+    if len(name) > MAX_NAME:
+        raise Invalid(f"Use at most {MAX_NAME} characters.", field="display_name")
+    if not name.isprintable():
+        raise Invalid("Control characters cannot be part of a name.", field="display_name")
+    return name
+
+
+def ensure_first_agent(session: Session) -> Agent:
+    """The oldest agent; on a fresh instance "Home" with a space of that name is made, once, however many ask."""
+    session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('marvain: first agent', 0))"))
+    oldest = session.exec(select(Agent).order_by(col(Agent.created_at), col(Agent.agent_id)).limit(1)).first()
+    if oldest is not None:
+        return oldest
+    agent = Agent(name=FIRST_NAME)
+    session.add(agent)
+    session.flush()
+    session.add(Space(agent_id=agent.agent_id, name=FIRST_NAME))
+    session.flush()
+    return agent
+
+
+def list_agents(session: Session) -> list[Agent]:
+    """All agents, disabled ones too, the oldest first."""
+    return list(session.exec(select(Agent).order_by(col(Agent.created_at), col(Agent.agent_id))))
+
+
+def find_agent(session: Session, ref: str | None = None) -> Agent:
+    """The agent of that name or id; without a ref the only one there is."""
+    agents = list_agents(session)
+    choices = ", ".join(agent.name for agent in agents) or "none yet"
+    if ref is None:
+        if len(agents) == 1:
+            return agents[0]
+        raise Invalid(f"say which agent is meant; there are: {choices}", field="agent")
+    found = [agent for agent in agents if str(agent.agent_id) == ref.lower()]
+    found = found or [agent for agent in agents if agent.name == ref]
+    found = found or [agent for agent in agents if agent.name.casefold() == ref.casefold()]
+    if not found:
+        raise NotFound(f"there is no agent {ref!r}; there are: {choices}", field="agent")
+    if len(found) > 1:
+        raise Invalid(f"several agents are named {ref!r}; give the id of the one that is meant", field="agent")
+    return found[0]
+
+
+def spaces_of(session: Session, agent_id: UUID) -> list[Space]:
+    """The agent's spaces by name."""
+    spaces = select(Space).where(Space.agent_id == agent_id).order_by(func.lower(Space.name), col(Space.space_id))
+    return list(session.exec(spaces))
+
+
+def find_space(session: Session, agent_id: UUID, ref: str) -> Space:
+    """The agent's space of that name or id; another agent's is not found."""
+    spaces = spaces_of(session, agent_id)
+    found = [space for space in spaces if str(space.space_id) == ref.lower()]
+    found = found or [space for space in spaces if space.name == ref]
+    found = found or [space for space in spaces if space.name.casefold() == ref.casefold()]
+    if not found:
+        choices = ", ".join(space.name for space in spaces) or "none yet"
+        raise NotFound(f"there is no space {ref!r} in this agent; there are: {choices}", field="space")
+    if len(found) > 1:
+        raise Invalid(f"several spaces are named {ref!r}; give the id of the one that is meant", field="space")
+    return found[0]
+
+
+def memberships_of(session: Session, user_id: UUID) -> list[tuple[Agent, str]]:
+    """The agents that the user may see, with the role in each; the oldest first."""
+    rows = session.exec(
+        select(Agent, AgentMembership.role)
+        .join(AgentMembership, col(AgentMembership.agent_id) == Agent.agent_id)
+        .join(User, col(User.user_id) == AgentMembership.user_id)
+        .where(AgentMembership.user_id == user_id, *_effective())
+        .order_by(col(Agent.created_at), col(Agent.agent_id))
+    )
+    return list(rows)
+
+
+def role_in(session: Session, user_id: UUID, agent_id: UUID) -> str | None:
+    """The user's role in the agent; None for no member, a blocked or revoked one, a disabled user or agent."""
+    return session.exec(
+        select(AgentMembership.role)
+        .join(Agent, col(Agent.agent_id) == AgentMembership.agent_id)
+        .join(User, col(User.user_id) == AgentMembership.user_id)
+        .where(AgentMembership.user_id == user_id, AgentMembership.agent_id == agent_id, *_effective())
+    ).one_or_none()
+
+
+def require_role(session: Session, user_id: UUID, agent_id: UUID, at_least: str) -> str:
+    """The role, when it is enough: `NotFound` for those who are no members, `Forbidden` for a role that is too low."""
+    role = role_in(session, user_id, agent_id)
+    if role is None:
+        raise NotFound("There is no such agent among yours.", field="agent")
+    if ROLES.index(role) < ROLES.index(at_least):
+        raise Forbidden(f"This takes the role {at_least} in this agent; yours is {role}.")
+    return role
+
+
+def create_user(session: Session, email: str, display_name: str = "", password: str | None = None) -> User:
+    """Somebody new. A row of that address which never could sign in (from an earlier system) becomes that user."""
+    email = check_email(email)
+    display_name = check_display_name(display_name)
+    known = find_user(session, email)
+    if known is not None and known.password_hash is not None:
+        raise Conflict(f"There is a user {email} already.", field="email")
+    user = known or User(email=email)
+    if display_name:
+        user.display_name = display_name
+    session.add(user)
+    if password is not None:
+        set_password(session, user, password)
+    session.flush()
+    return user
+
+
+def find_user(session: Session, email: str) -> User | None:
+    """The user of that address: the one that can sign in, else the oldest that bears it."""
+    return session.exec(
+        select(User)
+        .where(func.lower(User.email) == email.strip().lower())
+        .order_by(col(User.password_hash).is_(None), col(User.created_at), col(User.user_id))
+        .limit(1)
+    ).first()
+
+
+def set_password(session: Session, user: User, password: str) -> None:
+    """Give the user this password; raises `Invalid` naming the rule that it breaks."""
+    passwords.check_new(password, email=user.email or "")
+    user.password_hash = passwords.hash_new(password)
+    session.add(user)
+    session.flush()
+
+
+def has_owner(session: Session) -> bool:
+    """Whether somebody who can sign in owns an agent; until then the set-up link is the way in."""
+    found = session.exec(
+        select(AgentMembership.user_id)
+        .join(User, col(User.user_id) == AgentMembership.user_id)
+        .where(
+            AgentMembership.role == "owner",
+            col(AgentMembership.revoked_at).is_(None),
+            col(User.password_hash).is_not(None),
+            col(User.disabled).is_(False),
+        )
+        .limit(1)
+    ).first()
+    return found is not None
+
+
+def _effective() -> tuple[ColumnElement[bool], ...]:
+    """What makes a membership count, in a query that joins agents and users."""
+    return (
+        col(AgentMembership.revoked_at).is_(None),
+        col(AgentMembership.role).in_(ROLES),
+        col(Agent.disabled).is_(False),
+        col(User.disabled).is_(False),
+    )

@@ -1,0 +1,136 @@
+"""Signed-in browsers: a random token in a cookie, its hash in a row that dies of 30 idle days or of signing out."""
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlmodel import Session, col, select
+
+from hub.access import changes
+from hub.errors import NotFound
+from hub.tables import User, UserSession
+
+SESSION_IDLE: Final = timedelta(days=30)
+_SEEN_EVERY: Final = timedelta(minutes=1)
+_MAX_USER_AGENT: Final = 300
+
+
+@dataclass(frozen=True)
+class VisitorUser:
+    """The user behind a request, as plain values."""
+
+    user_id: UUID
+    email: str
+    display_name: str
+
+
+@dataclass
+class Visitor:
+    """A signed-in browser; `renewed` says that the session was prolonged just now, so its cookie should be too."""
+
+    user: VisitorUser
+    session_id: UUID
+    expires_at: datetime
+    renewed: bool
+
+    @property
+    def label(self) -> str:
+        """Short name of the user for ledgers (`by=`)."""
+        return self.user.email or self.user.display_name or str(self.user.user_id)
+
+
+def start_session(session: Session, user: User, address: str, user_agent: str, now: datetime) -> str:
+    """Sign `user` in on a browser; returns the token for its cookie. Sessions that ran out are swept away."""
+    token = secrets.token_urlsafe(32)
+    session.execute(text("DELETE FROM user_sessions WHERE expires_at <= :now"), {"now": now})
+    user.last_seen = now
+    session.add(user)
+    session.flush()
+    session.add(
+        UserSession(
+            user_id=user.user_id,
+            token_hash=_hash(token),
+            address=_clean(address, 64),
+            user_agent=_clean(user_agent, _MAX_USER_AGENT),
+            created_at=now,
+            last_seen_at=now,
+            expires_at=now + SESSION_IDLE,
+        )
+    )
+    session.flush()
+    return token
+
+
+def resume(session: Session, token: str, now: datetime) -> Visitor | None:
+    """Who the bearer of this token is; None when nobody (any more). Notes that it was seen, at most once a minute."""
+    row = session.execute(
+        text(
+            "SELECT s.session_id, s.last_seen_at, s.expires_at, u.user_id, u.email, u.display_name"
+            " FROM user_sessions s JOIN users u USING (user_id)"
+            " WHERE s.token_hash = :hash AND s.expires_at > :now AND NOT u.disabled AND u.password_hash IS NOT NULL"
+        ),
+        {"hash": _hash(token), "now": now},
+    ).one_or_none()
+    if row is None:
+        return None
+    expires_at: datetime = row.expires_at
+    renewed = now - row.last_seen_at >= _SEEN_EVERY
+    if renewed:
+        expires_at = now + SESSION_IDLE
+        session.execute(
+            text(
+                "WITH seen AS (UPDATE user_sessions SET last_seen_at = :now, expires_at = :expires_at"
+                " WHERE session_id = :session_id AND last_seen_at < :now RETURNING user_id)"
+                " UPDATE users SET last_seen = :now FROM seen WHERE users.user_id = seen.user_id"
+            ),
+            {"now": now, "expires_at": expires_at, "session_id": row.session_id},
+        )
+    user = VisitorUser(row.user_id, row.email or "", row.display_name or "")
+    return Visitor(user, row.session_id, expires_at, renewed)
+
+
+def sessions_of(session: Session, user_id: UUID, now: datetime) -> list[UserSession]:
+    """The user's signed-in browsers, the one used last first."""
+    open_ones = select(UserSession).where(UserSession.user_id == user_id, UserSession.expires_at > now)
+    return list(session.exec(open_ones.order_by(col(UserSession.last_seen_at).desc(), col(UserSession.session_id))))
+
+
+def sign_out(session: Session, session_id: UUID, reason: str = "signed out") -> None:
+    """End a session; the live connections of its pages are told and closed. Ending it twice is fine."""
+    usernames = session.execute(
+        text("SELECT username FROM credentials WHERE session_id = :session_id AND kind = 'browser'"),
+        {"session_id": session_id},
+    ).scalars()
+    for username in usernames.all():
+        changes.announce(session, username, "ended", reason)
+    session.execute(text("DELETE FROM user_sessions WHERE session_id = :session_id"), {"session_id": session_id})
+
+
+def end_session(session: Session, user_id: UUID, session_id: UUID) -> None:
+    """End one of the user's own sessions; another's is not found."""
+    row = session.exec(
+        select(UserSession).where(UserSession.session_id == session_id, UserSession.user_id == user_id)
+    ).one_or_none()
+    if row is None:
+        raise NotFound("This session has ended already.")
+    session.expunge(row)
+    sign_out(session, session_id, "ended from another browser")
+
+
+def end_all(session: Session, user_id: UUID, reason: str, *, but: UUID | None = None) -> None:
+    """End all of the user's sessions, except `but`."""
+    for session_id in session.exec(select(UserSession.session_id).where(UserSession.user_id == user_id)).all():
+        if session_id != but:
+            sign_out(session, session_id, reason)
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
+
+
+def _clean(words: str, most: int) -> str:
+    return words.replace("\0", "")[:most]
