@@ -42,7 +42,7 @@ LEFT JOIN agent_memberships AS present ON present.agent_id = m.agent_id AND pres
 INSERT INTO migration_notes (migration, subject, note)
 SELECT '005_users_columns_and_legacy_cleanup', subject,
        CASE WHEN NOT both_exist THEN 'not copied: the user or the agent does not exist; the row stays in legacy_memberships'
-            WHEN role_present IS NOT NULL AND role = 'blocked' THEN
+            WHEN role_present <> 'blocked' AND role = 'blocked' THEN
                 format('the older table says blocked, so the role %s became blocked', role_present)
             WHEN role_present IS NOT NULL THEN
                 format('not copied: agent_memberships has %s%s, the older table had %s', role_present,
@@ -120,11 +120,12 @@ BEGIN
     SELECT count(*) INTO wrong
     FROM membership_copy AS c
     LEFT JOIN agent_memberships AS a ON a.agent_id = c.agent_id AND a.user_id = c.user_id
+    LEFT JOIN surplus_owner AS s ON s.agent_id = c.agent_id AND s.user_id = c.user_id
     WHERE c.both_exist
-      AND (a.role IS NULL
-           OR (c.role = 'blocked' AND a.role <> 'blocked')
-           OR a.revoked_at IS DISTINCT FROM c.revoked_present
-           OR a.role NOT IN (coalesce(c.role_present, c.role), 'blocked', 'admin'));
+      AND (a.revoked_at IS DISTINCT FROM c.revoked_present
+           OR a.role IS DISTINCT FROM CASE WHEN c.role = 'blocked' THEN 'blocked'
+                                           WHEN s.user_id IS NOT NULL THEN 'admin'
+                                           ELSE coalesce(c.role_present, c.role) END);
     IF wrong > 0 THEN
         RAISE EXCEPTION 'memberships: % rows arrived with another role than they should have', wrong;
     END IF;

@@ -16,7 +16,7 @@ CREATE TABLE legacy_action_statuses (
 
 -- "unknown" is where nothing is done any more: a status that nobody can read must never set an action going.
 INSERT INTO legacy_action_statuses (action_id, status_before, status_after)
-SELECT action_id, status,
+SELECT action_id, actions.status,
        CASE WHEN tidy.status IN ('proposed', 'approved', 'executing', 'executed', 'failed', 'rejected', 'expired',
                                  'cancelled', 'unknown') THEN tidy.status
             WHEN tidy.status = 'canceled' THEN 'cancelled'

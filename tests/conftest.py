@@ -1,0 +1,108 @@
+"""Shared fixtures: a real Postgres for the run, and a database of its own for each test."""
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy import make_url
+from sqlmodel import Session
+
+from hub import migrations
+from hub.database import Database, libpq_url
+from marvain.embedded_postgres import EmbeddedPostgres
+
+MakeDatabase = Callable[..., str]
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server on which databases may be made: MARVAIN_TEST_DATABASE_URL, or an embedded one for this run."""
+    given = os.environ.get("MARVAIN_TEST_DATABASE_URL")
+    if given:
+        yield libpq_url(given)
+        return
+    server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), durable=False)
+    try:
+        yield libpq_url(server.start())
+    finally:
+        server.destroy()
+
+
+def _named(url: str, database: str) -> str:
+    return make_url(url).set(database=database).render_as_string(hide_password=False)
+
+
+def _drop(url: str, database: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database)))
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres_url: str) -> Iterator[str]:
+    """The name of a database that has all migrations and that nobody connects to: tests get copies of it."""
+    name = f"template_{uuid.uuid4().hex}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    try:
+        migrations.migrate(_named(postgres_url, name))
+        yield name
+    finally:
+        _drop(postgres_url, name)
+
+
+@pytest.fixture
+def make_database(postgres_url: str) -> Iterator[MakeDatabase]:
+    """Makes databases that end with the test: empty ones, or copies of the `template` named; returns the URL."""
+    made: list[str] = []
+
+    def make(template: str = "template1") -> str:
+        name = f"test_{uuid.uuid4().hex}"
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
+            connection.execute(
+                sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
+                    sql.Identifier(name), sql.Identifier(template)
+                )
+            )
+        made.append(name)
+        return _named(postgres_url, name)
+
+    yield make
+    for name in made:
+        _drop(postgres_url, name)
+
+
+@pytest.fixture
+def empty_database_url(make_database: MakeDatabase) -> str:
+    """A database without a single table."""
+    return make_database()
+
+
+@pytest.fixture
+def database_url(make_database: MakeDatabase, migrated_template: str) -> str:
+    """A database of this test alone, with the newest schema and no rows."""
+    return make_database(migrated_template)
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """`database_url` opened."""
+    database = Database(database_url, application_name="marvain tests")
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def session(database: Database) -> Iterator[Session]:
+    """A session that is never committed; for a commit use `database.transaction()`."""
+    with Session(database.engine, expire_on_commit=False) as session:
+        yield session
+
+
+@pytest.fixture(scope="session")
+def sql_folder() -> Path:
+    """The repository's migrations."""
+    return migrations.default_folder()
