@@ -163,7 +163,7 @@ def status(config: Path | None, as_json: bool, **flags: str | None) -> None:  # 
     folder = settings.locate(given, os.environ)
     try:
         answer = control.ask(folder / "control.sock", {"do": "status"}, 5.0)
-        facts: dict[str, Any] = answer["status"]
+        facts: dict[str, Any] = answer.get("status") or {"connection": "unknown", "why": str(answer.get("rule", ""))}
     except control.ControlError as error:
         facts = {"connection": "not running", "why": str(error), **_left_behind(folder / "satellite.db")}
     if as_json:
