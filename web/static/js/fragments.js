@@ -1,19 +1,21 @@
 // Pieces of a page that the server made (escaped there): fetched, and put in place with as little change as possible.
 
-import { request } from "./live.js";
+import { agent, request } from "./live.js";
 
-/** The elements at the top of a fragment. A template element parses rows outside a table and runs no script. */
-export async function fetchElements(path) {
-  const response = await request(path, { accept: "text/html" });
-  const template = document.createElement("template");
-  template.innerHTML = await response.text();
-  return [...template.content.children];
+/** The path with the agent of this page, so that another tab's choice of agent does not count here. */
+export function withAgent(path) {
+  return agent ? `${path}${path.includes("?") ? "&" : "?"}agent=${encodeURIComponent(agent)}` : path;
 }
 
-/** The whole page at `path`, parsed but not shown. */
+/** A whole page or a piece of one, parsed but not shown: nothing in it runs. */
 export async function fetchPage(path) {
-  const response = await request(path, { accept: "text/html" });
+  const response = await request(path);
   return new DOMParser().parseFromString(await response.text(), "text/html");
+}
+
+/** The rows of a piece: the children of its `[data-rows]`. */
+export async function fetchRows(path) {
+  return [...(await fetchPage(path)).querySelector("[data-rows]").children];
 }
 
 /**
@@ -26,7 +28,7 @@ export function morphParts(current, fresh) {
   }
   for (const part of fresh.querySelectorAll("[data-part]")) {
     const old = current.querySelector(`[data-part="${CSS.escape(part.dataset.part)}"]`);
-    if (!old || old.isEqualNode(part)) continue;
+    if (!old || bare(old).isEqualNode(bare(part))) continue;
     const focused = old.contains(document.activeElement) ? focusName(document.activeElement) : null;
     for (const details of part.querySelectorAll("details[data-key]")) {
       details.open ||= Boolean(old.querySelector(`details[data-key="${CSS.escape(details.dataset.key)}"][open]`));
@@ -35,6 +37,16 @@ export function morphParts(current, fresh) {
     old.replaceWith(replacement);
     if (focused) replacement.querySelector(focused)?.focus({ preventScroll: true });
   }
+}
+
+// Without what this page wrote itself: the words of times, which tick.
+function bare(part) {
+  const copy = part.cloneNode(true);
+  for (const time of copy.querySelectorAll("time")) {
+    time.textContent = "";
+    for (const name of ["title", "data-titled", "data-shown"]) time.removeAttribute(name);
+  }
+  return copy;
 }
 
 function focusName(element) {

@@ -1,6 +1,6 @@
 // Keeps this page live: one MQTT session over the same origin, a fresh credential per connection, gaps filled by HTTP.
 
-import * as clock from "./clock.js";
+import * as delay from "./delay.js";
 import { FeedCursor } from "./feed.js";
 import * as status from "./live-status.js";
 
@@ -14,12 +14,13 @@ const SILENCE_MS = 17_000;
 // Connection refused: "bad user name or password" and "not authorized".
 const REFUSED = new Set([4, 5]);
 
-const agent = document.body?.dataset.agent ?? "";
+/** The agent that this page shows; empty on pages of none. */
+export const agent = document.querySelector("main[data-agent]")?.dataset.agent ?? "";
 const feedHandlers = new Map();
 const resetHandlers = [];
 
 let cursor = null;
-let session = null; // {client, credential, renewAt, topics}: the connection in use
+let session = null; // {client, credential, renewAt}: the connection in use
 let attempt = 0; // counts connections; whatever belongs to an older one no longer touches the page
 let failures = 0;
 let retryTimer = 0;
@@ -69,7 +70,7 @@ async function timed(path, options) {
   const response = await request(path, options);
   const receivedAt = Date.now();
   const answer = await response.json();
-  if (answer.now) clock.observe(answer.now, sentAt, receivedAt);
+  if (answer.now) delay.observe(answer.now, sentAt, receivedAt);
   return answer;
 }
 
@@ -83,21 +84,25 @@ async function connect() {
   session = null;
   status.note({ connected: false, retryAt: 0 });
   let credential;
+  let mqtt;
   try {
-    credential = await timed("/live/credential", { method: "POST", body: { agent_id: agent } });
+    [credential, { default: mqtt }] = await Promise.all([
+      timed("/live/credential", { method: "POST", body: { agent_id: agent } }),
+      import("../vendor/mqtt-5.16.0.esm.js"),
+    ]);
   } catch (error) {
     if (mine === attempt) retryLater(error.message);
     return;
   }
   if (mine !== attempt) return;
   cursor ??= newCursor(pageRev() ?? credential.rev);
-  open(credential, mine);
+  open(mqtt, credential, mine);
 }
 
-function open(credential, mine) {
+function open(mqtt, credential, mine) {
   const url = new URL(credential.url, location.href);
   url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
-  const client = globalThis.mqtt.connect(url.href, {
+  const client = mqtt.connect(url.href, {
     protocolVersion: 4,
     clean: true,
     keepalive: KEEPALIVE_S,
@@ -145,10 +150,10 @@ function retryLater(trouble) {
   session?.client.end(true);
   session = null;
   cursor?.close();
-  const delay = Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** failures) * (0.5 + Math.random());
+  const waitMs = Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** failures) * (0.5 + Math.random());
   failures = Math.min(failures + 1, 10);
-  retryTimer = setTimeout(connect, delay);
-  status.note({ connected: false, busy: false, retryAt: Date.now() + delay, trouble });
+  retryTimer = setTimeout(connect, waitMs);
+  status.note({ connected: false, busy: false, retryAt: Date.now() + waitMs, trouble });
 }
 
 function reconnectNow() {
@@ -173,7 +178,7 @@ function receive(topic, payload, credential) {
     return;
   }
   heardAt = Date.now();
-  clock.arrived(message.at);
+  delay.arrived(message.at);
   cursor.receive(message);
   beat();
 }
@@ -240,11 +245,11 @@ async function renew(current) {
 function wake() {
   if (document.hidden) return;
   const stale = Date.now() - heardAt > SILENCE_MS;
-  if (stale) clock.doubt();
+  if (stale) delay.doubt();
   if (retryTimer || (session && stale && hubOnline)) reconnectNow();
 }
 
-if (agent && globalThis.mqtt) {
+if (agent) {
   setInterval(beat, BEAT_MS);
   document.addEventListener("visibilitychange", wake);
   addEventListener("online", reconnectNow);

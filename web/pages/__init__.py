@@ -1,0 +1,1 @@
+"""Pages for people: one module per page, HTML made from templates."""

@@ -1,0 +1,12 @@
+// The page that shows a new token: says by itself when the satellite has come.
+
+import "./device-state.js";
+import { onFeed } from "./live.js";
+
+const waiting = document.querySelector("main [data-device]");
+
+onFeed("presence.updated", (items) => {
+  if (items.some((item) => item.device_id === waiting.dataset.device && item.presence === "online")) {
+    document.getElementById("arrived").hidden = false;
+  }
+});
