@@ -10,8 +10,8 @@ from types import FrameType
 
 import structlog
 import uvicorn
+from psycopg import OperationalError
 from pydantic import ValidationError
-from sqlalchemy.exc import OperationalError
 
 from hub import logs, migrations
 from hub.errors import HubError
@@ -54,17 +54,17 @@ def main() -> int:
     try:
         migrations.check(settings.database_url)
     except HubError as error:
-        log.error("web.cannot_start", reason=error.message)  # noqa: TRY400  the message says it all
+        log.error("web.cannot_start", reason=error.message)
         return os.EX_CONFIG
     except OperationalError as error:
-        log.error("web.cannot_start", reason="the database does not answer", error=str(error.orig).strip())  # noqa: TRY400
+        log.error("web.cannot_start", reason="the database does not answer", error=str(error).strip())
         return os.EX_UNAVAILABLE
     try:
         listener = _listen(settings)
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
         reason = "the port is taken; set MARVAIN_WEB_PORT to another" if taken else str(error)
-        log.error("web.cannot_start", reason=reason, host=settings.web_host, port=settings.web_port)  # noqa: TRY400
+        log.error("web.cannot_start", reason=reason, host=settings.web_host, port=settings.web_port)
         return os.EX_UNAVAILABLE
     config = uvicorn.Config(
         create_app(settings),
