@@ -1,9 +1,7 @@
 """The web app: one object per process, made from settings."""
 
-import importlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.util import find_spec
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import RedirectResponse
@@ -11,8 +9,9 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from hub.database import Database
 from hub.settings import Settings
-from web import errors, login
+from web import errors, live, login
 from web.assets import Assets
+from web.pages import devices, events
 from web.security import Guard
 from web.templating import build_environment
 
@@ -52,9 +51,9 @@ def create_app(settings: Settings) -> FastAPI:
         return assets.answer(request, "", "img/logo.svg")
 
     app.include_router(login.router)
-    for name in ("web.live", "web.pages.devices", "web.pages.events"):
-        if find_spec(name) is not None:
-            app.include_router(importlib.import_module(name).router)
+    app.include_router(live.router)
+    app.include_router(devices.router)
+    app.include_router(events.router)
 
     # The last one added is the outermost: the guard sees everything first and its headers stand on every answer.
     app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=5)
