@@ -133,7 +133,7 @@ def row(request: Request, device_id: UUID, current: CurrentAgent, session: Db, n
     return _fragment(request, current, session, now, [device_id])
 
 
-@router.post("/{device_id}/ping")
+@router.post("/{device_id}/ping", response_model=None)
 def ping(
     request: Request, device_id: UUID, current: AdminAgent, visitor: CurrentVisitor, session: Db, now: Now
 ) -> Response | dict[str, Any]:
@@ -171,7 +171,7 @@ def rotate(
     return _token_page(request, settings, view, token, rev=rev, now=now, is_new=False)
 
 
-@router.post("/{device_id}/revoke")
+@router.post("/{device_id}/revoke", response_model=None)
 def revoke(
     request: Request,
     device_id: UUID,
