@@ -13,13 +13,15 @@ from hub_protocol.topics import LEVEL_PATTERN
 
 # 2**53 - 1: the largest whole number that JavaScript and every JSON library carry without loss.
 MAX_SAFE_INTEGER = 9_007_199_254_740_991
+# In Python `$` alone lets a line break pass at the end; this form says the same there and in JSON Schema.
+_LEVEL = rf"^{LEVEL_PATTERN}$(?!\n)"
 
 Epoch = Annotated[int, Meta(ge=1, le=MAX_SAFE_INTEGER, description="rises with every connection of the device")]
 Count = Annotated[int, Meta(ge=0, le=MAX_SAFE_INTEGER)]
 Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
 HeartbeatSeconds = Annotated[float, Meta(ge=1, le=86_400, description="seconds between two heartbeats")]
-Name = Annotated[str, Meta(pattern=f"^{LEVEL_PATTERN}$")]
-MessageId = Annotated[str, Meta(pattern=f"^{LEVEL_PATTERN}$", description="made by the device: UUIDv7 or ULID")]
+Name = Annotated[str, Meta(pattern=_LEVEL)]
+MessageId = Annotated[str, Meta(pattern=_LEVEL, description="made by the device: UUIDv7 or ULID")]
 Line = Annotated[str, Meta(max_length=500)]
 ShortText = Annotated[str, Meta(max_length=120)]
 Time = Annotated[datetime, Meta(tz=True)]

@@ -169,8 +169,8 @@ class Commands:
         log.info("command %s %s: %s%s", verb, command_id, reply.status, f" ({reply.code})" if reply.code else "")
         try:
             with transaction(self._db):
+                self._outbox.add_reply(command_id, reply)  # first, for it checks that the reply can travel
                 self._memory.finish(command_id, verb, reply)
-                self._outbox.add_reply(command_id, reply)
         except Malformed as error:
             failed = Reply("failed", epoch=1, code="bad_result", message=str(error)[:500])
             if reply.code != failed.code:

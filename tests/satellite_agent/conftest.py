@@ -16,6 +16,7 @@ from typing import Any
 
 import paho.mqtt.client as mqtt
 import pytest
+
 from hub_protocol import catalogue
 from hub_protocol.messages import Command, Denied, Receipt, Welcome
 from hub_protocol.topics import Parsed, Topics
@@ -141,7 +142,7 @@ class Hub:
             matching = [message for message in self.of(kind) if condition(message)]
             return matching if len(matching) >= count else []
 
-        return wait_until(found, f"{count} × {kind}; heard {self.heard}")
+        return wait_until(found, f"{count} of {kind}; heard {self.heard}")
 
     def command(self, verb: str, command_id: str, args: dict[str, Any] | None = None, ttl_s: float = 30) -> None:
         expires_at = datetime.now(UTC) + self.clock_offset + timedelta(seconds=ttl_s)
@@ -180,7 +181,10 @@ class Satellite:
         self._log = log
         with log.open("ab") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "satellite_agent", *arguments], stdout=subprocess.PIPE, stderr=stderr, env=clean_env()
+                [sys.executable, "-m", "satellite_agent", *arguments],
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                env=clean_env(),
             )
 
     @property

@@ -171,7 +171,9 @@ def test_send_through_the_daemon_waits_for_the_receipt(start, hub, cli):
 
 
 def test_send_without_a_daemon_connects_by_itself(hub, broker, cli):
-    done = cli("send", "--hub", broker.url, "--token", TOKEN, "--json", "--space", "hall", "door_open", "-", stdin='{"a":1}')
+    done = cli(
+        "send", "--hub", broker.url, "--token", TOKEN, "--json", "--space", "hall", "door_open", "-", stdin='{"a":1}'
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"id": hub.of("event")[0].id, "stored": True}
     assert hub.of("event")[0].space == "hall"
