@@ -69,6 +69,7 @@ def main() -> int:
     config = uvicorn.Config(
         create_app(settings),
         log_config=None,
+        log_level="warning",
         access_log=False,
         server_header=False,
         # Without declared proxies the X-Forwarded-… headers are anybody's and count for nothing.
