@@ -1,0 +1,142 @@
+"""Devices: closed doors first."""
+
+import json
+
+import pytest
+from sqlalchemy import text
+
+from hub import commands, devices, feed, outbox
+from hub.access import credentials
+from hub.errors import Conflict, Invalid, NotFound
+from hub.tables import Agent, Space
+
+
+@pytest.mark.parametrize(
+    ("facts", "field"),
+    [
+        ({"name": "  "}, "name"),
+        ({"name": "x" * 81}, "name"),
+        ({"name": "a\x1b[31m"}, "name"),
+        ({"name": "日本"}, "name"),
+        ({"scopes": ["events:everything"]}, "scopes"),
+        ({"handle": "-porch"}, "handle"),
+        ({"handle": "Porch"}, "handle"),
+        ({"handle": "a/b"}, "handle"),
+    ],
+)
+def test_bad_input_names_the_field_and_stores_nothing(session, make_device, facts, field):
+    with pytest.raises(Invalid) as refused:
+        make_device(**facts)
+    assert refused.value.field == field
+    assert session.execute(text("SELECT count(*) FROM devices")).scalar_one() == 0
+
+
+def test_a_space_of_another_agent_is_not_found(session, make_device):
+    other = Agent(name="Elsewhere")
+    session.add(other)
+    session.flush()
+    space = Space(agent_id=other.agent_id, name="Attic")
+    session.add(space)
+    session.flush()
+    with pytest.raises(NotFound):
+        make_device(space_id=space.space_id)
+
+
+def test_a_device_of_another_agent_is_not_found(session, device):
+    other = Agent(name="Elsewhere")
+    session.add(other)
+    session.flush()
+    with pytest.raises(NotFound):
+        devices.find(session, other.agent_id, device.device_id)
+    with pytest.raises(NotFound):
+        devices.view(session, other.agent_id, device.device_id)
+    assert devices.overview(session, other.agent_id) == []
+
+
+def test_a_taken_handle_is_a_conflict_and_a_name_twice_is_not(session, make_device):
+    assert make_device("Front Door").handle == "front-door"
+    assert make_device("front door").handle == "front-door-2"
+    assert make_device("Front door!").handle == "front-door-3"
+    with pytest.raises(Conflict) as refused:
+        make_device("Other", handle="front-door")
+    assert refused.value.field == "handle"
+    assert session.execute(text("SELECT count(*) FROM devices")).scalar_one() == 3
+
+
+def test_the_token_is_stored_as_a_hash_only(session, agent):
+    new = devices.add(session, agent.agent_id, "Porch", scopes=["*"], by="ann")
+    everything = session.execute(text("SELECT (to_jsonb(d) || to_jsonb(c))::text FROM devices d, credentials c"))
+    assert new.token.startswith("mv1.porch.")
+    assert new.token.rsplit(".", 1)[1] not in everything.scalar_one()
+
+
+def test_a_view_has_what_a_row_shows(session, make_device, space):
+    device = make_device(space_id=space.space_id, scopes=["events:write"])
+    seen = devices.view(session, device.agent_id, device.device_id)
+    assert (seen.presence, seen.why, seen.space_name) == ("offline", "never connected", "Hall")
+    assert seen.scopes == ["events:write"]
+    assert seen.last_command is None
+
+
+def test_revoked_is_for_good(session, device, agent):
+    devices.revoke(session, device, by="ann", reason="lost on the train")
+    with pytest.raises(Conflict):
+        devices.revoke(session, device, by="bob")
+    with pytest.raises(Conflict):
+        devices.rotate(session, device, by="bob")
+    with pytest.raises(Conflict):
+        commands.request(session, device, "ping", by="bob")
+    seen = devices.view(session, agent.agent_id, device.device_id)
+    assert (seen.revoked_by, seen.revoked_reason) == ("ann", "lost on the train")
+    assert "revoked by ann: lost on the train" in seen.why
+
+
+def test_revoke_purges_what_was_retained_and_ends_its_commands(session, device, say):
+    say((f"{device.handle}/state", {"state": "online", "epoch": 1}))
+    command = commands.request(session, device, "ping", by="ann")
+    feed.flush(session)
+    devices.revoke(session, device, by="ann")
+    feed.flush(session)
+    purged = [one.topic for one in outbox.claim(session, 500) if one.retain and not one.payload]
+    assert set(purged) == {"d/porch/state", "d/porch/presence"}
+    assert session.execute(text("SELECT count(*) FROM retained_topics")).scalar_one() == 0
+    assert commands.get(session, device.agent_id, command.command_id).status == "expired"
+
+
+def test_a_reason_that_is_too_long_is_refused(session, device):
+    with pytest.raises(Invalid) as refused:
+        devices.revoke(session, device, by="ann", reason="x" * 201)
+    assert refused.value.field == "reason"
+
+
+def test_rotate_makes_the_old_token_worthless(session, agent, say):
+    new = devices.add(session, agent.agent_id, "Porch", scopes=["*"], by="ann")
+    say(("porch/state", {"state": "online", "epoch": 9}))
+    token = devices.rotate(session, new.device, by="ann")
+    now = session.execute(text("SELECT now()")).scalar_one()
+    refused = credentials.authenticate(session, "porch", new.token, now)
+    assert isinstance(refused, credentials.Refused)
+    assert "replaced" in refused.reason
+    assert isinstance(credentials.authenticate(session, "porch", token, now), credentials.Authenticated)
+    seen = devices.view(session, agent.agent_id, new.device.device_id)
+    assert (seen.presence, seen.epoch) == ("offline", 0)
+
+
+def test_brokers_and_pages_are_told(database, agent, session):
+    session.commit()
+    with database.listen("marvain_access") as listener:
+        with database.transaction() as work:
+            new = devices.add(work, agent.agent_id, "Porch", scopes=["*"], by="ann")
+        with database.transaction() as work:
+            devices.revoke(work, devices.by_handle(work, "porch"), by="ann", reason="stolen")
+        [notice] = listener.wait(5)
+    assert json.loads(notice.payload) == {
+        "username": "porch",
+        "kind": "revoked",
+        "reason": "this device was revoked by ann: stolen",
+    }
+    with database.transaction() as work:
+        told = feed.since(work, agent.agent_id, 0).messages
+    changes = [(one["type"], one["items"][0].get("change")) for one in told if one["type"] == "devices.updated"]
+    assert changes == [("devices.updated", "added"), ("devices.updated", "revoked")]
+    assert all(one["items"][0]["device_id"] == str(new.device.device_id) for one in told)
