@@ -25,7 +25,7 @@ def split(address: str) -> tuple[str, int]:
 
 
 def seen_from_outside(host: str) -> str:
-    """What other machines dial to reach a server bound to `host`: this machine's own address when it is bound to all."""
+    """What other machines dial to reach a server bound to `host`: this machine's address when it is bound to all."""
     if host not in ANYWHERE:
         return host
     # Connecting a datagram socket sends nothing; the kernel only picks the address it would send from.

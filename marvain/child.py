@@ -43,6 +43,7 @@ class Child:
         self.ready = asyncio.Event()
         self.last_lines: deque[str] = deque(maxlen=5)
         self.exit_code: int | None = None
+        self.failures = 0
         self.process: asyncio.subprocess.Process | None = None
         self._launch = launch
         self._console = console
@@ -88,6 +89,7 @@ class Child:
             if fault is None and self.exit_code in self._final:
                 self._console.say(f"{self.name} {self._final[self.exit_code]}", level="warning")
                 return
+            self.failures += 1
             if time.monotonic() - began >= GOOD_RUN_S:
                 pause = FIRST_PAUSE_S
             self._console.say(f"{self.name} {fault or self._ending()}, restarting in {pause:g} s", level="warning")
@@ -98,8 +100,6 @@ class Child:
     async def _run_once(self) -> str | None:
         """Run it to its end; the reason when it did not even start."""
         self.ready.clear()
-        self.last_lines.clear()
-        self.exit_code = None
         try:
             launch = await self._launch()
             options: dict[str, Any] = {"process_group": 0, "preexec_fn": die_with_parent(signal.SIGTERM)}

@@ -128,6 +128,10 @@ class EmbeddedPostgres:
         if self.port is None:
             self.port = free_port()
 
+    def exists(self) -> bool:
+        """Whether there is a database for this folder already; looking changes nothing."""
+        return (self.folder / ELSEWHERE).exists() or (self.folder / "postgres" / "data").exists()
+
     def argv(self) -> list[str]:
         settings = SETTINGS | ({} if self.durable else FORGETFUL) | {"port": str(self.port)}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]

@@ -1,4 +1,4 @@
-"""What the database of an instance needs before its services start: schema, first agent, the hub's password, the demo."""
+"""What an instance's database needs before its services start: schema, first agent, hub password, demo device."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

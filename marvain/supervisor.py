@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import quote
 
 import psycopg
@@ -25,6 +25,7 @@ from marvain.postgres_bundle import PostgresFault
 log = structlog.get_logger(__name__)
 
 READY_TIMEOUT_S = 60.0
+START_ATTEMPTS = 3
 STOP_PATIENCE_S = 10.0
 POSTGRES_PATIENCE_S = 60.0
 CONFIG_FAULT = 78
@@ -45,7 +46,7 @@ class Wishes:
     """What `marvain up` was asked for."""
 
     host: str = "127.0.0.1"
-    asked: Ports = Ports()
+    asked: Ports = field(default_factory=Ports)
     demo: bool = True
     database_url: str | None = None
 
@@ -211,6 +212,8 @@ class Supervisor:
             words = " | ".join(child.last_lines) or "it said nothing"
             if child.exit_code == CONFIG_FAULT:
                 raise StartFault(f"{name} refuses its settings: {words}", CONFIG_FAULT)
+            if child.failures >= START_ATTEMPTS:
+                raise StartFault(f"{name} does not start: {words}")
             if time.monotonic() > deadline:
                 raise StartFault(f"{name} is not ready after {READY_TIMEOUT_S:.0f} s: {words}")
             await asyncio.sleep(0.02)
@@ -227,9 +230,10 @@ class Supervisor:
 
     def _summary(self, running: Running, setup_token: str | None) -> str:
         mqtt, web = running.mqtt, running.web
-        enter = f"set up    {web}/setup/{quote(setup_token)}\n            (once, for the first admin)"
         if setup_token is None:
             enter = f"sign in   {web}/sign-in"
+        else:
+            enter = f"set up    {web}/setup/{quote(setup_token)}\n            (works once, for the first admin)"
         outside = addresses.seen_from_outside(running.host)
         if outside != addresses.to_dial(running.host):
             _, _, port = mqtt.rpartition(":")
