@@ -15,6 +15,7 @@ import msgspec
 
 from hub_protocol.errors import ProtocolError
 from satellite_agent import __version__, control, daemon, settings
+from satellite_agent.agent import Sent
 from satellite_agent.connection import Refused
 from satellite_agent.outbox import OutboxError
 from satellite_agent.settings import SettingsError
@@ -102,7 +103,7 @@ def run(config: Path | None, **flags: str | None) -> None:
     try:
         daemon.run(settings.check(given, os.environ))
     except Refused as error:
-        log.error("refused for good, so not trying again: %s", error)  # noqa: TRY400 - a reason, not a fault
+        log.error("refused for good, so not trying again: %s", error)
         sys.exit(EXIT_REFUSED)
 
 
@@ -132,21 +133,24 @@ def send(
     """Send one event to the hub, such as door_open '{"angle": 12}'.
 
     PAYLOAD is a JSON object, or - to read it from standard input. The event goes through the running satellite, or
-    over a connection of its own. Exit codes: 0 stored by the hub, 2 the event is wrong, 69 kept in the outbox for the
-    next run because the hub did not answer in time, 77 and 78 as in run.
+    over a connection of its own. Exit codes: 0 stored by the hub, 2 the event is wrong or refused, 69 kept in the
+    outbox for the next run because the hub did not answer in time, 77 and 78 as in run.
     """
     given = settings.gather(flags, os.environ, config)
     _log_to_stderr(given, "error")
     body = _parse_payload(sys.stdin.read() if payload == "-" else payload)
     sent = _send(given, event_type, body, space, timeout_s)
     if as_json:
-        click.echo(json.dumps({"id": sent.id, "stored": sent.stored}))
+        click.echo(json.dumps({"id": sent.id, "stored": sent.stored, "refused": sent.refused or None}))
     elif sent.stored:
         click.echo(f"stored {sent.id}")
+    if sent.refused:
+        _leave(f"the hub refused the event {sent.id}: {sent.refused}", EXIT_USAGE)
     if not sent.stored:
+        why = f" ({sent.why})" if sent.why else ""
         _leave(
-            f"the hub did not confirm within {timeout_s:g} s; the event {sent.id} is kept in the outbox and goes out "
-            "with the running satellite or the next run",
+            f"the hub did not confirm within {timeout_s:g} s{why}; the event {sent.id} is kept in the outbox and goes "
+            "out with the running satellite or the next run",
             EXIT_UNAVAILABLE,
         )
 
@@ -176,9 +180,7 @@ def status(config: Path | None, as_json: bool, **flags: str | None) -> None:  # 
     sys.exit(0 if facts["connection"] == "online" else EXIT_UNAVAILABLE)
 
 
-def _send(
-    given: settings.Given, event_type: str, payload: dict[str, Any], space: str | None, timeout_s: float
-) -> daemon.Sent:
+def _send(given: settings.Given, event_type: str, payload: dict[str, Any], space: str | None, timeout_s: float) -> Sent:
     folder = settings.locate(given, os.environ)
     request = {"do": "send", "type": event_type, "payload": payload, "space": space, "timeout_s": timeout_s}
     give_up_at = time.monotonic() + _SOCKET_WITHIN_S
@@ -202,7 +204,7 @@ def _send(
     if answer.get("ok") is not True:
         code = EXIT_FAULT if answer.get("field") == "outbox" else EXIT_USAGE
         _leave(f"{answer.get('field')}: {answer.get('rule')}", code)
-    return daemon.Sent(str(answer["id"]), answer["stored"] is True)
+    return msgspec.convert(answer["sent"], Sent)
 
 
 def _parse_payload(text: str) -> dict[str, Any]:

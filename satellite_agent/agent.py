@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import time
 from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -34,8 +35,20 @@ log = logging.getLogger(__name__)
 WELCOME_WITHIN_S: Final = 10.0
 # A connection that lasted so long was a good one: the next attempt comes soon again.
 GOOD_AFTER_S: Final = 10.0
+# A heartbeat tells no more than a year.
+LONGEST_UPTIME_S: Final = 31_536_000.0
 _BYE_WITHIN_S: Final = 3.0
 _FORGET_EVERY_S: Final = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What became of an event: stored by the hub, refused for good (with the reason), or neither yet."""
+
+    id: str
+    stored: bool
+    refused: str = ""
+    why: str = ""
 
 
 class Agent:
@@ -59,7 +72,7 @@ class Agent:
         self._pace_changed = asyncio.Event()
         self._epoch_passed = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._receipts: dict[str, asyncio.Event] = {}
+        self._waiting: dict[str, asyncio.Future[str]] = {}
 
     async def run(self) -> None:
         self._commands.recover()
@@ -89,19 +102,23 @@ class Agent:
     def send(self, event_type: str, payload: dict[str, Any], space: str | None = None) -> str:
         """Put an event into the outbox and return its id; raises `ProtocolError` or `OutboxError`."""
         event_id = self.outbox.add_event(event_type, payload, at=self._clock.now(), space=space)
-        self._receipts[event_id] = asyncio.Event()
+        self._waiting[event_id] = asyncio.get_running_loop().create_future()
         self._wake()
         return event_id
 
-    async def receipt(self, event_id: str, timeout_s: float) -> bool:
-        """Wait until the hub has stored an event given to `send`; False when it did not in that time."""
+    async def answer(self, event_id: str, timeout_s: float) -> Sent:
+        """Wait until the hub has stored or refused an event given to `send`, or the time is over."""
+        began = datetime.now(UTC)
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._receipts[event_id].wait()
+                refused = await self._waiting[event_id]
+                return Sent(event_id, stored=not refused, refused=refused)
         except TimeoutError:
-            return False
+            denied = self.status.last_denied
+            # A missing scope, for instance: the event waits, for the scope may be granted yet.
+            return Sent(event_id, stored=False, why=denied.reason if denied and denied.at >= began else "")
         finally:
-            self._receipts.pop(event_id, None)
+            self._waiting.pop(event_id, None)
 
     async def _connection(self) -> None:
         self._welcomed.clear()
@@ -192,7 +209,12 @@ class Agent:
         while True:
             number += 1
             uptime = time.monotonic() - self._started
-            beat = Heartbeat(epoch=self._epoch, n=number, uptime_s=round(uptime, 1), backlog=self.outbox.backlog)
+            beat = Heartbeat(
+                epoch=self._epoch,
+                n=number,
+                uptime_s=min(round(uptime, 1), LONGEST_UPTIME_S),
+                backlog=self.outbox.backlog,
+            )
             await self._publish(client, self._topics.heartbeat(self._settings.handle), catalogue.encode(beat), qos=0)
             if uptime - last_forgot >= _FORGET_EVERY_S:
                 last_forgot = uptime
@@ -247,7 +269,7 @@ class Agent:
             except ProtocolError as error:
                 log.warning("a malformed message on %s is left alone: %.300s", topic, error)
             except (sqlite3.Error, OutboxError) as error:
-                log.error("a message on %s could not be handled: %s", topic, error)  # noqa: TRY400 - the reason suffices
+                log.error("a message on %s could not be handled: %s", topic, error)
 
     def _take(self, parsed: Parsed, message: Any) -> None:
         if parsed.kind == "cmd":
@@ -279,9 +301,13 @@ class Agent:
         self._delivery.answered(self.outbox.drop(receipt.ids))
         self.status.last_receipt_at = datetime.now(UTC)
         for message_id in receipt.ids:
-            if message_id in self._receipts:
-                self._receipts[message_id].set()
+            self._tell(message_id, "")
         self._wake()
+
+    def _tell(self, message_id: str, refused: str) -> None:
+        waiting = self._waiting.get(message_id)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(refused)
 
     def _take_denied(self, denied: Denied) -> None:
         log.warning("the hub denied %s %.200s: %.500s", denied.action, denied.topic, denied.reason)
@@ -291,6 +317,20 @@ class Agent:
                 self._epoch_passed.set()
             else:
                 log.error("the hub knows epoch %d, and there is no higher one", denied.epoch)
+        if denied.action == "message" and denied.epoch is None:
+            self._set_aside(denied)
+
+    def _set_aside(self, denied: Denied) -> None:
+        """What the hub refused for good is not sent again; it is kept apart with the reason."""
+        parsed = catalogue.parse_topic(denied.topic, self._settings.root)
+        if parsed is None or parsed.handle != self._settings.handle:
+            return
+        ids = [denied.id] if denied.id else []
+        if parsed.kind == "reply":
+            ids = self.outbox.replies_to(parsed.levels[0])
+        for message_id in ids:
+            self._delivery.answered(self.outbox.set_aside(message_id, denied.reason))
+            self._tell(message_id, denied.reason)
 
 
 async def _until_first(*parts: Coroutine[Any, Any, Any]) -> None:

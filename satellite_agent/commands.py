@@ -113,7 +113,7 @@ class Commands:
                 )
                 return
         except (sqlite3.Error, OutboxError) as error:
-            log.error("command %s %s is left alone: %s", verb, command_id, error)  # noqa: TRY400 - the reason suffices
+            log.error("command %s %s is left alone: %s", verb, command_id, error)
             return
         if len(self._running) >= MAX_AT_ONCE:
             message = f"{MAX_AT_ONCE} commands run already"
@@ -157,7 +157,7 @@ class Commands:
             # On the disk before it runs: after a crash it is not run a second time.
             self._memory.begin(command_id, name)
         except sqlite3.Error as error:
-            log.error("command %s %s is left alone, it cannot be remembered: %s", name, command_id, error)  # noqa: TRY400
+            log.error("command %s %s is left alone, it cannot be remembered: %s", name, command_id, error)
             return None
         work = asyncio.get_running_loop().run_in_executor(self._threads, _run, verb, args)
         done, _ = await asyncio.wait({work}, timeout=ACCEPTED_AFTER_S)
@@ -176,7 +176,7 @@ class Commands:
             if reply.code != failed.code:
                 self._finish(command_id, verb, failed)
         except (sqlite3.Error, OutboxError) as error:
-            log.error("the reply to %s %s cannot be kept: %s", verb, command_id, error)  # noqa: TRY400
+            log.error("the reply to %s %s cannot be kept: %s", verb, command_id, error)
         else:
             self._wake()
 

@@ -6,12 +6,11 @@ import logging
 import os
 import signal
 import sqlite3
-from dataclasses import dataclass
 from typing import Any
 
 from hub_protocol.errors import ProtocolError
 from satellite_agent import control
-from satellite_agent.agent import Agent
+from satellite_agent.agent import Agent, Sent
 from satellite_agent.connection import Refused
 from satellite_agent.database import open_database
 from satellite_agent.epoch import Epochs
@@ -23,14 +22,6 @@ from satellite_agent.verbs.registry import VERBS
 log = logging.getLogger(__name__)
 
 DEFAULT_RECEIPT_TIMEOUT_S = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """An event in the outbox, and whether the hub's receipt came in time."""
-
-    id: str
-    stored: bool
 
 
 def run(settings: Settings) -> None:
@@ -86,7 +77,7 @@ async def _send(
     agent = Agent(settings, db, Epochs(state.epoch), VERBS)
     event_id = agent.send(event_type, payload, space)
     running = asyncio.create_task(agent.run())
-    receipt = asyncio.create_task(agent.receipt(event_id, timeout_s))
+    receipt = asyncio.create_task(agent.answer(event_id, timeout_s))
     await asyncio.wait({running, receipt}, return_when=asyncio.FIRST_COMPLETED)
     agent.stop()
     try:
@@ -94,7 +85,7 @@ async def _send(
     except Refused as error:
         receipt.cancel()
         raise Refused(f"{refusal_text(error, agent)}; the event {event_id} is kept in the outbox") from None
-    return Sent(event_id, await receipt)
+    return await receipt
 
 
 def refusal_text(error: Refused, agent: Agent) -> str:
@@ -119,5 +110,5 @@ async def _answer(agent: Agent, request: dict[str, Any]) -> control.Answer:
                 return control.refusal(getattr(error, "field", "") or "payload", getattr(error, "rule", str(error)))
             except OutboxError as error:
                 return control.refusal("outbox", str(error))
-            return {"ok": True, "id": event_id, "stored": await agent.receipt(event_id, min(timeout_s, 3600))}
+            return {"ok": True, "sent": await agent.answer(event_id, min(timeout_s, 3600))}
     return control.refusal("request", "must be send with a type and a payload object, or status")

@@ -20,6 +20,15 @@ CREATE TABLE outbox (
     body BLOB NOT NULL
 ) STRICT;
 CREATE INDEX outbox_kind ON outbox (kind, seq);
+-- What the hub will never take, with its reason: nothing is lost without a trace. The newest thousand are kept.
+CREATE TABLE refused (
+    seq    INTEGER PRIMARY KEY,
+    id     TEXT NOT NULL,
+    kind   TEXT NOT NULL,
+    name   TEXT NOT NULL,
+    body   BLOB NOT NULL,
+    reason TEXT NOT NULL
+) STRICT;
 -- Commands of the last 24 hours. `reply` is NULL while the command runs.
 CREATE TABLE command (
     id          TEXT PRIMARY KEY,

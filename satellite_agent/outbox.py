@@ -21,6 +21,7 @@ Kind = Literal["event", "reply"]
 
 MAX_ROWS: Final = 100_000
 MAX_BYTES: Final = 256 * 1024 * 1024
+KEPT_REFUSED: Final = 1_000
 # Replies may go past the bound by this much, so that a backlog of events does not make the device deaf to commands.
 _ROOM_FOR_REPLIES: Final = 1_000
 
@@ -101,6 +102,23 @@ class Outbox:
         self._rows -= len(dropped)
         self._bytes -= sum(size for _, size in dropped)
         return [seq for seq, _ in dropped]
+
+    def set_aside(self, message_id: str, reason: str) -> list[int]:
+        """The hub will never take this message: keep it apart with the reason; returns the seqs that were there."""
+        with transaction(self._db):
+            self._db.execute(
+                "INSERT INTO refused SELECT seq, id, kind, name, body, ? FROM outbox WHERE id = ?", (reason, message_id)
+            )
+            self._db.execute(
+                "DELETE FROM refused WHERE seq NOT IN (SELECT seq FROM refused ORDER BY seq DESC LIMIT ?)",
+                (KEPT_REFUSED,),
+            )
+            return self.drop([message_id])
+
+    def replies_to(self, command_id: str) -> list[str]:
+        """The ids of the replies to a command that still wait."""
+        sql = "SELECT id FROM outbox WHERE kind = 'reply' AND name = ?"
+        return [row[0] for row in self._db.execute(sql, (command_id,))]
 
     def _add(self, message_id: str, kind: Kind, name: str, body: bytes) -> None:
         if not self.has_room(kind):

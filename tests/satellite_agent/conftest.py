@@ -113,6 +113,7 @@ class Hub:
     def __init__(self, broker: Broker) -> None:
         self.heard: list[Heard] = []
         self.welcomes = self.receipts = True
+        self.refusal = ""
         self.heartbeat_s = 15.0
         self.clock_offset = timedelta()
         self._topics = Topics()
@@ -168,6 +169,8 @@ class Hub:
             now = datetime.now(UTC) + self.clock_offset
             welcome = Welcome(content.epoch, self.heartbeat_s, ["presence:write", "events:write"], 0, now)
             self.say(self._topics.welcome(parsed.handle), catalogue.encode(welcome))
+        elif parsed.kind == "event" and self.refusal:
+            self.deny(Denied("message", message.topic, self.refusal, id=content.id))
         elif parsed.kind == "event" and self.receipts:
             self.give_receipt(content.id)
         elif parsed.kind == "reply" and self.receipts:

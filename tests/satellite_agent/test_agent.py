@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import stat
+import threading
 import time
 from datetime import timedelta
 
@@ -175,7 +176,7 @@ def test_send_without_a_daemon_connects_by_itself(hub, broker, cli):
         "send", "--hub", broker.url, "--token", TOKEN, "--json", "--space", "hall", "door_open", "-", stdin='{"a":1}'
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {"id": hub.of("event")[0].id, "stored": True}
+    assert json.loads(done.stdout) == {"id": hub.of("event")[0].id, "stored": True, "refused": None}
     assert hub.of("event")[0].space == "hall"
     assert [state.state for state in hub.wait_for("state", count=2)] == ["online", "bye"]
 
@@ -200,6 +201,42 @@ def test_events_survive_kill_and_go_out_again_in_order_until_the_receipt(start, 
     assert {event.epoch for event in again} == {2}
     wait_for_backlog(cli, 0)
     assert len(hub.of("event")) == 3
+
+
+def test_an_event_that_the_hub_refuses_is_set_aside_and_told(start, hub, cli):
+    hub.refusal = "field `space`: the agent has no such space"
+    satellite = start()
+    satellite.wait_log("hub answered")
+    done = cli("send", "--space", "moon", "door_open")
+    assert done.returncode == 2
+    assert "the agent has no such space" in done.stderr
+    assert json.loads(cli("status", "--json").stdout)["backlog"] == 0
+
+
+def test_a_reply_that_the_hub_refuses_is_not_sent_for_ever(start, hub, cli):
+    hub.receipts = False
+    start().wait_log("hub answered")
+    hub.command("ping", "c1")
+    hub.wait_for("reply")
+    hub.deny(Denied("message", f"marvain/v1/d/{HANDLE}/reply/c1", "there is no command with this id"))
+    wait_for_backlog(cli, 0)
+
+
+def test_a_missing_scope_is_told_and_the_event_waits(start, hub, cli):
+    hub.receipts = False
+    satellite = start()
+    satellite.wait_log("hub answered")
+    sending = threading.Thread(target=hub.wait_for, args=("event",))
+    sending.start()
+    denying = threading.Thread(
+        target=lambda: (sending.join(), hub.deny(Denied("publish", "t", "the scope events:write is missing")))
+    )
+    denying.start()
+    done = cli("send", "--timeout", "2", "door_open")
+    denying.join()
+    assert done.returncode == 69
+    assert "events:write is missing" in done.stderr
+    assert json.loads(cli("status", "--json").stdout)["backlog"] == 1
 
 
 def test_an_event_given_to_nobody_is_kept_for_the_next_run(start, hub, broker, cli):

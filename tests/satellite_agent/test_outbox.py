@@ -187,3 +187,12 @@ def test_a_broken_database_is_an_outbox_error(db):
     db.execute("PRAGMA query_only = 0")
     assert isinstance(add(outbox), str)
     assert sqlite3.sqlite_version_info >= (3, 35)
+
+
+def test_what_the_hub_refuses_is_kept_apart_and_bounded(db):
+    outbox = Outbox(db)
+    for number in range(3):
+        assert outbox.set_aside(add(outbox, number), "no such space") == [number + 1]
+    assert outbox.set_aside("unknown", "why") == []
+    assert outbox.backlog == 0
+    assert db.execute("SELECT seq, reason FROM refused").fetchall() == [(n, "no such space") for n in (1, 2, 3)]
