@@ -53,10 +53,11 @@ class SignedInSession(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Authenticated:
-    """The secret was right and the one who knows it may come in."""
+    """The secret was right and the one who knows it may come in. `credential_id` names the row that let it in."""
 
     username: str
     kind: Kind
+    credential_id: uuid.UUID
     device_id: uuid.UUID | None = None
     session_id: uuid.UUID | None = None
     expires_at: datetime | None = None
@@ -98,20 +99,20 @@ def verify_secret(secret: str, stored: str) -> bool:
     return hmac.compare_digest(actual, expected)
 
 
+_SELECT: Final = (
+    "SELECT c.credential_id, c.username, c.kind, c.hash, c.replaced_at, c.expires_at, c.device_id, c.session_id,"
+    " d.revoked_at, d.revoked_by, d.revoked_reason, a.name AS agent_name, a.disabled AS agent_disabled,"
+    " s.expires_at AS session_expires_at, u.disabled AS user_disabled"
+    " FROM credentials c LEFT JOIN devices d USING (device_id) LEFT JOIN agents a USING (agent_id)"
+    " LEFT JOIN user_sessions s USING (session_id) LEFT JOIN users u ON u.user_id = s.user_id"
+)
 _DUMMY: Final = hash_secret(secrets.token_urlsafe(32))
 
 
 def authenticate(session: Session, username: str, password: str, now: datetime) -> Authenticated | Refused:
     """Check a username and its secret; why somebody is refused is told only to the one who knew the secret."""
     rows = session.execute(
-        text(
-            "SELECT c.kind, c.hash, c.replaced_at, c.expires_at, c.device_id, c.session_id,"
-            " d.revoked_at, d.revoked_by, d.revoked_reason, a.name AS agent_name, a.disabled AS agent_disabled,"
-            " s.expires_at AS session_expires_at, u.disabled AS user_disabled"
-            " FROM credentials c LEFT JOIN devices d USING (device_id) LEFT JOIN agents a USING (agent_id)"
-            " LEFT JOIN user_sessions s USING (session_id) LEFT JOIN users u ON u.user_id = s.user_id"
-            " WHERE c.username = :username ORDER BY c.replaced_at DESC NULLS FIRST LIMIT :tries"
-        ),
+        text(f"{_SELECT} WHERE c.username = :username ORDER BY c.replaced_at DESC NULLS FIRST LIMIT :tries"),
         {"username": username if _storable(username) else "", "tries": _TRIES},
     ).all()
     hashes = [row.hash for row in rows]
@@ -120,6 +121,14 @@ def authenticate(session: Session, username: str, password: str, now: datetime) 
         if verify_secret(password, stored) and index < len(rows):
             return _verdict(rows[index], username, now)
     return Refused("wrong username or password", BAD_CREDENTIALS)
+
+
+def recheck(session: Session, credential_id: uuid.UUID, now: datetime) -> Authenticated | Refused:
+    """Whether a credential that was good at CONNECT still is: for sessions that are open."""
+    row = session.execute(text(f"{_SELECT} WHERE c.credential_id = :id"), {"id": credential_id}).one_or_none()
+    if row is None:
+        return Refused("this credential is gone: the session has ended or the device was removed", NOT_AUTHORIZED)
+    return _verdict(row, row.username, now)
 
 
 def issue_for_device(session: Session, device: EnrolledDevice) -> str:
@@ -209,7 +218,7 @@ def _verdict(row: Any, username: str, now: datetime) -> Authenticated | Refused:
         why = f"this token was replaced on {_when(row.replaced_at)}; use the new one"
     if why:
         return Refused(why, NOT_AUTHORIZED)
-    return Authenticated(username, row.kind, row.device_id, row.session_id, row.expires_at)
+    return Authenticated(username, row.kind, row.credential_id, row.device_id, row.session_id, row.expires_at)
 
 
 def _device_trouble(row: Any) -> str:

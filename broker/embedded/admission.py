@@ -1,0 +1,35 @@
+"""The seam between the broker and whoever knows the principals: admit at CONNECT, look again later."""
+
+import uuid
+from dataclasses import dataclass
+from typing import Protocol
+
+from hub.access.principals import Principal
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The secret was right; `credential_id` is what is looked at again when something changes."""
+
+    principal: Principal
+    credential_id: uuid.UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """No entry, with CONNACK's return code: 3 unavailable, 4 wrong name or secret, 5 no longer allowed."""
+
+    reason: str
+    code: int
+
+
+class Authority(Protocol):
+    """Knows who may come in. Fails closed: whatever goes wrong becomes `Rejected`, never an exception."""
+
+    async def admit(self, username: str, password: str) -> Admitted | Rejected:
+        """Check a username and its secret."""
+        ...
+
+    async def review(self, username: str, credential_id: uuid.UUID) -> Admitted | Rejected:
+        """What has become of one who was admitted earlier; `Rejected` with code 3 when that cannot be known now."""
+        ...

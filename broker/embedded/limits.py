@@ -1,0 +1,59 @@
+"""How much one connection or session may take; the hub gets more, because everything flows to it."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from hub.access.principals import Kind
+
+MAX_PACKET_BYTES: Final = 256 * 1024
+CONNECT_TIMEOUT_S: Final = 10.0
+# After being told to go, a peer that does not read has this long before its connection is cut.
+CLOSE_TIMEOUT_S: Final = 2.0
+MAX_LEVELS: Final = 128
+# Admissions that wait for the database; more are told that the broker is unavailable.
+MAX_ADMISSIONS: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one session.
+
+    `window`: QoS 1 and 2 messages sent and not acknowledged. `queue_messages`, `queue_bytes`: what waits behind the
+    window or for an absent client. `out_bytes`: what waits for a client that reads slowly. `retained`: topics with a
+    retained message of this publisher.
+    """
+
+    window: int
+    queue_messages: int
+    queue_bytes: int
+    out_bytes: int
+    subscriptions: int
+    retained: int
+
+
+LIMITS: Final[dict[Kind, Limits]] = {
+    "device": Limits(
+        window=32,
+        queue_messages=1_000,
+        queue_bytes=8 * 1024**2,
+        out_bytes=1024**2,
+        subscriptions=100,
+        retained=100,
+    ),
+    "browser": Limits(
+        window=256,
+        queue_messages=2_000,
+        queue_bytes=8 * 1024**2,
+        out_bytes=2 * 1024**2,
+        subscriptions=200,
+        retained=0,
+    ),
+    "hub": Limits(
+        window=2_000,
+        queue_messages=200_000,
+        queue_bytes=512 * 1024**2,
+        out_bytes=64 * 1024**2,
+        subscriptions=1_000,
+        retained=1_000_000,
+    ),
+}
