@@ -1,0 +1,300 @@
+"""The hub service as a process beside a real Mosquitto and a real Postgres: killed, cut off, and nothing lost."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as mqtt
+import psycopg
+import pytest
+from sqlalchemy import text
+
+from hub import commands, devices
+from hub.database import libpq_url
+from hub.tables import Agent
+
+ROOT = "marvain/v1"
+REPOSITORY = Path(__file__).parents[2]
+PATIENCE_S = 20.0
+
+
+def wait_until(condition: Callable[[], Any], what: str, within_s: float = PATIENCE_S) -> Any:
+    end = time.monotonic() + within_s
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        time.sleep(0.01)
+    return pytest.fail(f"not within {within_s} s: {what}")
+
+
+class Process:
+    """A service process with its log in a file."""
+
+    def __init__(self, argv: list[str], log: Path, environment: dict[str, str] | None = None) -> None:
+        self._argv, self._environment, self.log_path = argv, environment, log
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(self._argv, cwd=REPOSITORY, env=self._environment, stdout=log, stderr=log)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(20)
+
+    def log(self) -> str:
+        return self.log_path.read_text()
+
+
+@pytest.fixture
+def mosquitto(tmp_path: Path) -> Iterator[tuple[Process, int]]:
+    """Mosquitto without memory across restarts, open to those who know a password."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = tmp_path / "mosquitto"
+    folder.mkdir()
+    passwords = folder / "passwords"
+    passwords.touch()
+    for name in ("hub_service", "porch", "watcher"):
+        subprocess.run(["mosquitto_passwd", "-b", passwords, name, "secret"], check=True, capture_output=True)
+    config = folder / "mosquitto.conf"
+    config.write_text(
+        f"user root\nallow_anonymous false\npassword_file {passwords}\nmax_queued_messages 0\nlistener {port} 127.0.0.1\n"
+    )
+    program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
+    broker = Process([program, "-c", str(config)], folder / "log")
+    broker.start()
+    wait_until(lambda: _answers(port), "mosquitto listens")
+    yield broker, port
+    if broker.process.poll() is None:
+        broker.stop(signal.SIGKILL)
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture
+def hub(database_url: str, mosquitto, tmp_path: Path) -> Iterator[Process]:
+    password = tmp_path / "hub-password"
+    password.write_text("secret\n")
+    environment = os.environ | {
+        "MARVAIN_DATABASE_URL": database_url,
+        "MARVAIN_MQTT_PORT": str(mosquitto[1]),
+        "MARVAIN_HUB_PASSWORD_FILE": str(password),
+        "MARVAIN_LOG_FORMAT": "json",
+    }
+    hub = Process([sys.executable, "-m", "hub"], tmp_path / "hub.log", environment)
+    hub.start()
+    wait_until(lambda: "hub.ready" in hub.log(), "the hub is ready")
+    yield hub
+    if hub.process.poll() is None:
+        assert hub.stop() == 0
+
+
+class Peer:
+    """A client that keeps all it hears; `clean` False to hear what came while it was away."""
+
+    def __init__(self, name: str, port: int, *filters: str, will: dict | None = None) -> None:
+        self.heard: list[tuple[str, Any, bool]] = []
+        self.client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=name)
+        self.client.username_pw_set(name, "secret")
+        self.client.reconnect_delay_set(1, 1)
+        if will:
+            self.client.will_set(f"{ROOT}/d/{name}/state", json.dumps(will), qos=1, retain=True)
+        self.client.on_message = self._message
+        ready = threading.Event()
+        self.client.on_subscribe = lambda *_: ready.set()
+        self.client.on_connect = lambda client, *_: client.subscribe([(one, 1) for one in filters])
+        self.client.connect("127.0.0.1", port)
+        self.client.loop_start()
+        assert ready.wait(PATIENCE_S)
+
+    def _message(self, _client, _data, message) -> None:
+        self.heard.append((message.topic, json.loads(message.payload or b"null"), message.retain))
+
+    def say(self, kind: str, payload: dict, *, qos: int = 1, retain: bool = False) -> None:
+        self.client.publish(f"{ROOT}/d/porch/{kind}", json.dumps(payload), qos, retain).wait_for_publish(PATIENCE_S)
+
+    def of(self, end: str) -> list[Any]:
+        return [payload for topic, payload, _ in list(self.heard) if topic.endswith(end)]
+
+    def close(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
+@pytest.fixture
+def porch(mosquitto, hub, registered) -> Iterator[Peer]:
+    peer = Peer("porch", mosquitto[1], f"{ROOT}/d/porch/#", will={"state": "lost", "epoch": 1})
+    yield peer
+    peer.close()
+
+
+@pytest.fixture
+def registered(database) -> None:
+    with database.transaction() as work:
+        agent = Agent(name="Home")
+        work.add(agent)
+        work.flush()
+        devices.add(work, agent.agent_id, "Porch", scopes=["*"], by="ann")
+
+
+def presence(database) -> tuple[str, str]:
+    with database.transaction() as work:
+        device = devices.by_handle(work, "porch")
+        seen = devices.view(work, device.agent_id, device.device_id)
+        return seen.presence, seen.why
+
+
+def count(database, table: str = "events") -> int:
+    with database.transaction() as work:
+        return work.execute(text(f"SELECT count(*) FROM {table}")).scalar_one()
+
+
+def test_without_its_settings_it_says_what_is_missing(tmp_path):
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MARVAIN_")}
+    run = subprocess.run(
+        [sys.executable, "-m", "hub"], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 78
+    assert "MARVAIN_DATABASE_URL" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_without_a_schema_it_says_what_to_do(empty_database_url, tmp_path):
+    (tmp_path / "password").write_text("x")
+    environment = os.environ | {
+        "MARVAIN_DATABASE_URL": empty_database_url,
+        "MARVAIN_HUB_PASSWORD_FILE": str(tmp_path / "password"),
+    }
+    run = subprocess.run(
+        [sys.executable, "-m", "hub"], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 78
+    assert "marvain migrate" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_hello_is_welcomed_and_the_device_is_online_until_its_will(porch, mosquitto, database):
+    porch.say("state", {"state": "online", "epoch": 1}, retain=True)
+    porch.say("hello", {"epoch": 1, "heartbeat_s": 20})
+    [welcome] = wait_until(lambda: porch.of("/welcome"), "welcome")
+    assert welcome["heartbeat_s"] == 20
+    wait_until(lambda: presence(database)[0] == "online", "online")
+    porch.client._sock_close()  # the socket is gone, nothing was said
+    wait_until(lambda: presence(database) == ("offline", "by Will: the connection broke"), "offline by Will", 5)
+    watcher = Peer("watcher", mosquitto[1], f"{ROOT}/d/+/presence", f"{ROOT}/hub/status")
+    wait_until(lambda: "offline" in str(watcher.of("/presence")) and watcher.of("hub/status"), "retained verdict")
+    watcher.close()
+
+
+def test_a_command_goes_out_and_comes_back(porch, database):
+    porch.say("state", {"state": "online", "epoch": 1})
+    wait_until(lambda: presence(database)[0] == "online", "online")
+    with database.transaction() as work:
+        device = devices.by_handle(work, "porch")
+        command = commands.request(work, device, "ping", by="ann")
+    end = f"/cmd/ping/{command.command_id}"
+    wait_until(lambda: porch.of(end), "the ping")
+    porch.say(f"reply/{command.command_id}", {"status": "succeeded", "epoch": 1})
+
+    def done() -> Any:
+        with database.transaction() as work:
+            seen = commands.get(work, command.agent_id, command.command_id)
+            return seen if seen.rtt_ms is not None else None
+
+    seen = wait_until(done, "the round trip")
+    assert seen.status == "succeeded"
+    assert 0 <= seen.rtt_ms < 5_000
+
+
+def test_events_survive_a_hub_that_is_killed_again_and_again(porch, hub, database):
+    """What the broker took is stored once, though the hub is killed in the middle of its work."""
+    sent = [f"e{n}" for n in range(3000)]
+
+    def send() -> None:
+        for n in sent:
+            porch.client.publish(f"{ROOT}/d/porch/event/door", json.dumps({"id": n, "epoch": 1, "payload": {}}), qos=1)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    for at_least in (100, 600, 1200):
+        wait_until(lambda: count(database) >= at_least, f"{at_least} events")  # noqa: B023
+        hub.stop(signal.SIGKILL)
+        hub.start()
+    sender.join()
+    wait_until(lambda: count(database) == len(sent), "all events", 60)
+    with database.transaction() as work:
+        assert set(work.execute(text("SELECT message_id FROM events")).scalars()) == set(sent)
+    wait_until(lambda: len({i for one in porch.of("/receipt") for i in one["ids"]}) >= 1, "receipts")
+
+
+def test_a_hub_that_stops_says_so_and_stops_well(porch, hub, mosquitto):
+    watcher = Peer("watcher", mosquitto[1], f"{ROOT}/hub/status")
+    wait_until(lambda: watcher.of("hub/status"), "the status")
+    assert watcher.of("hub/status")[-1]["status"] == "online"
+    assert hub.stop() == 0
+    wait_until(lambda: watcher.of("hub/status")[-1]["status"] == "offline", "offline")
+    watcher.close()
+
+
+def test_a_killed_hub_is_told_by_its_will(hub, mosquitto):
+    watcher = Peer("watcher", mosquitto[1], f"{ROOT}/hub/status")
+    hub.stop(signal.SIGKILL)
+    wait_until(lambda: (watcher.of("hub/status") or [{}])[-1].get("status") == "offline", "offline", 5)
+    watcher.close()
+
+
+def test_after_a_broker_that_forgot_the_hub_says_again_what_it_retained(porch, hub, mosquitto, database):
+    porch.say("state", {"state": "online", "epoch": 1}, retain=True)
+    wait_until(lambda: presence(database)[0] == "online", "online")
+    broker, port = mosquitto
+    broker.stop(signal.SIGKILL)
+    broker.start()
+    wait_until(lambda: _answers(port), "mosquitto is back")
+    with contextlib.closing(Peer("watcher", port, f"{ROOT}/d/+/presence", f"{ROOT}/hub/status")) as watcher:
+        wait_until(lambda: watcher.of("/presence"), "presence again")
+        wait_until(lambda: watcher.of("hub/status"), "status again")
+    assert presence(database)[0] == "online"  # who was away itself does not judge silence at once
+
+
+def test_the_database_may_go_and_come_back(porch, database, database_url, postgres_url):
+    """Connections are cut off in the middle: nothing is acknowledged that is not stored."""
+    for round_ in range(3):
+        for n in range(100):
+            porch.client.publish(
+                f"{ROOT}/d/porch/event/door",
+                json.dumps({"id": f"r{round_}e{n}", "epoch": 1, "payload": {}}),
+                qos=1,
+            )
+        with psycopg.connect(libpq_url(postgres_url), autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND application_name <> %s",
+                [database_url.rpartition("/")[2], "marvain tests"],
+            )
+    wait_until(lambda: count(database) == 300, "all events", 40)
+
+
+def test_only_one_hub_works(hub, tmp_path):
+    second = Process(hub._argv, tmp_path / "second.log", hub._environment)
+    second.start()
+    try:
+        wait_until(lambda: "hub.standing_by" in second.log(), "the second stands by")
+        assert "hub.connected" not in second.log()
+        hub.stop(signal.SIGKILL)
+        wait_until(lambda: "hub.ready" in second.log(), "the second takes over", 10)
+    finally:
+        assert second.stop() == 0
