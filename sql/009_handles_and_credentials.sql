@@ -7,7 +7,17 @@ ALTER TABLE devices
     ADD COLUMN revoked_by text,
     ADD COLUMN revoked_reason text;
 
--- Devices from before handles: "Front Door" becomes front-door; a second one gets -2, one without a name its id.
+-- Old tokens do not name their device, so they cannot be used on the wire: the devices keep their rows and get a new
+-- token when someone rotates it. The old hashes, and names as they were, are kept apart for the rollback alone.
+CREATE TABLE legacy_device_tokens (
+    device_id uuid PRIMARY KEY REFERENCES devices (device_id) ON DELETE CASCADE,
+    token_hash text NOT NULL,
+    name text
+);
+INSERT INTO legacy_device_tokens (device_id, token_hash, name) SELECT device_id, token_hash, name FROM devices;
+
+-- Devices from before handles: "Front Door" becomes front-door; a second one also gets a piece of its
+-- id, and one without a name is called by that.
 WITH proposed AS (
     SELECT device_id,
            coalesce(nullif(trim(BOTH '-' FROM left(regexp_replace(lower(coalesce(name, '')), '[^a-z0-9]+', '-', 'g'), 50)), ''),
@@ -31,13 +41,6 @@ ALTER TABLE devices
     ADD CONSTRAINT devices_name_check CHECK (btrim(name) <> ''),
     ADD CONSTRAINT devices_scopes_check CHECK (jsonb_typeof(scopes) = 'array');
 
--- Old tokens do not name their device, so they cannot be used on the wire: the devices keep their rows and get a new
--- token when someone rotates it. The old hashes are kept apart for the rollback alone.
-CREATE TABLE legacy_device_tokens (
-    device_id uuid PRIMARY KEY REFERENCES devices (device_id) ON DELETE CASCADE,
-    token_hash text NOT NULL
-);
-INSERT INTO legacy_device_tokens (device_id, token_hash) SELECT device_id, token_hash FROM devices;
 UPDATE devices SET needs_enrolment = true;
 ALTER TABLE devices DROP COLUMN token_hash;
 

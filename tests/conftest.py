@@ -54,6 +54,12 @@ def migrated_template(postgres_url: str) -> Iterator[str]:
         _drop(postgres_url, name)
 
 
+@pytest.fixture(scope="session")
+def migrated_url(postgres_url: str, migrated_template: str) -> str:
+    """The template itself: for a short look, closed at once; an open connection would stop it from being copied."""
+    return _named(postgres_url, migrated_template)
+
+
 @pytest.fixture
 def make_database(postgres_url: str) -> Iterator[MakeDatabase]:
     """Makes databases that end with the test: empty ones, or copies of the `template` named; returns the URL."""

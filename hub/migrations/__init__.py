@@ -205,8 +205,7 @@ def _adopt(ledger: Ledger, files: list[MigrationFile]) -> list[str]:
 
 def _align(connection: psycopg.Connection, adoption: Adoption) -> None:
     for statement in adoption.alignments:
-        script = statement.as_string(connection)
-        run_script(connection, script, script)
+        run_script(connection, statement, statement)
 
 
 def _newest_note(connection: psycopg.Connection) -> int:

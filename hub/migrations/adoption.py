@@ -45,7 +45,7 @@ class Adoption:
     """Which files the database already shows, and which statements bring its columns to their letter."""
 
     files: list[MigrationFile]
-    alignments: list[sql.Composed]
+    alignments: list[str]
 
 
 def examine(connection: psycopg.Connection, files: list[MigrationFile]) -> Adoption:
@@ -54,7 +54,7 @@ def examine(connection: psycopg.Connection, files: list[MigrationFile]) -> Adopt
     if not present:
         return Adoption([], [])
     adopted: list[MigrationFile] = []
-    alignments: list[sql.Composed] = []
+    alignments: list[str] = []
     missing: list[str] = []
     with _made_by(connection, files[:LEGACY_FILES]) as steps:
         for file, tables in steps:
@@ -71,7 +71,7 @@ def examine(connection: psycopg.Connection, files: list[MigrationFile]) -> Adopt
     return Adoption(adopted, alignments)
 
 
-def _compare(expected: Tables, present: Tables) -> Iterator[sql.Composed]:
+def _compare(expected: Tables, present: Tables) -> Iterator[str]:
     for table, columns in expected.items():
         for name, column in columns.items():
             found = present[table].get(name)
@@ -84,21 +84,18 @@ def _compare(expected: Tables, present: Tables) -> Iterator[sql.Composed]:
             yield from _align(table, name, column, found)
 
 
-def _align(table: str, name: str, wanted: Column, found: Column) -> Iterator[sql.Composed]:
-    names = {"table": sql.Identifier(table), "column": sql.Identifier(name)}
-    alter = "ALTER TABLE {table} ALTER COLUMN {column} "
+def _align(table: str, name: str, wanted: Column, found: Column) -> Iterator[str]:
+    quoted = sql.Identifier(name).as_string()
+    alter = f"ALTER TABLE {sql.Identifier(table).as_string()} ALTER COLUMN {quoted}"
     if wanted.default != found.default:
-        # Both expressions come from the catalogue; ours is what one of our own files said.
-        change = "DROP DEFAULT" if wanted.default is None else f"SET DEFAULT {wanted.default}"
-        yield sql.SQL(alter + change).format(**names)
+        # The expression comes from the catalogue, where one of our own files put it.
+        yield f"{alter} DROP DEFAULT" if wanted.default is None else f"{alter} SET DEFAULT {wanted.default}"
     if wanted.not_null and not found.not_null:
         if wanted.default is not None:
-            yield sql.SQL(f"UPDATE {{table}} SET {{column}} = {wanted.default} WHERE {{column}} IS NULL").format(
-                **names
-            )
-        yield sql.SQL(alter + "SET NOT NULL").format(**names)
+            yield f"UPDATE {sql.Identifier(table).as_string()} SET {quoted} = {wanted.default} WHERE {quoted} IS NULL"
+        yield f"{alter} SET NOT NULL"
     elif found.not_null and not wanted.not_null:
-        yield sql.SQL(alter + "DROP NOT NULL").format(**names)
+        yield f"{alter} DROP NOT NULL"
 
 
 @contextlib.contextmanager

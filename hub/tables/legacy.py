@@ -87,11 +87,12 @@ class RemoteDeviceMap(SQLModel, table=True):
 
 
 class LegacyDeviceToken(SQLModel, table=True):
-    """The hash of a token from before MQTT; nothing accepts it."""
+    """The hash of a device's token from before MQTT, which nothing accepts, and its name from before handles."""
 
     __tablename__ = "legacy_device_tokens"
     device_id: uuid.UUID = Field(foreign_key="devices.device_id", ondelete="CASCADE", primary_key=True)
     token_hash: str
+    name: str | None = None
 
 
 class LegacyActionStatus(SQLModel, table=True):
