@@ -2,22 +2,35 @@
 
 import logging
 import sys
+from importlib import import_module
 from importlib.metadata import version as installed_version
 
 import click
 import structlog
 
-from marvain.cli import output
-from marvain.cli.agent import agent
-from marvain.cli.device import device
-from marvain.cli.doctor import doctor
-from marvain.cli.migrate import migrate
+from marvain.cli.errors import exit_code, show_error
 from marvain.cli.options import json_option
-from marvain.cli.up import up
-from marvain.cli.user import user
+from marvain.cli.output import show_json
+from marvain.refusal import FAULT
+
+INTERRUPTED = 130
+NOUNS = ("up", "migrate", "device", "user", "agent", "doctor")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Nouns(click.Group):
+    """Loads a noun when it is asked for: most need the whole domain, `up` and `version` do not."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*NOUNS, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in NOUNS:
+            return super().get_command(ctx, cmd_name)
+        found = getattr(import_module(f"marvain.cli.{cmd_name}"), cmd_name)
+        return found if isinstance(found, click.Command) else None
+
+
+@click.group(cls=Nouns, context_settings={"help_option_names": ["-h", "--help"]})
 def marvain() -> None:
     """An MQTT hub for satellites.
 
@@ -31,13 +44,9 @@ def version(*, as_json: bool) -> None:
     """Show the version."""
     number = installed_version("marvain")
     if as_json:
-        output.show_json({"version": number})
+        show_json({"version": number})
     else:
         click.echo(f"marvain {number}")
-
-
-for command in (up, migrate, device, user, agent, doctor):
-    marvain.add_command(command)
 
 
 def main() -> None:
@@ -50,16 +59,16 @@ def main() -> None:
     try:
         marvain.main(standalone_mode=False, prog_name="marvain")
     except (KeyboardInterrupt, click.Abort):
-        sys.exit(output.INTERRUPTED)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # Whoever read our output has seen enough.
         sys.stderr.close()
-        sys.exit(output.FAULT)
+        sys.exit(FAULT)
     except Exception as error:
-        code = output.exit_code(error)
+        code = exit_code(error)
         if code is None:
             raise
-        output.show_error(error, as_json="--json" in sys.argv)
+        show_error(error, as_json="--json" in sys.argv)
         sys.exit(code)
 
 

@@ -102,14 +102,14 @@ class Child:
         self.ready.clear()
         try:
             launch = await self._launch()
-            options: dict[str, Any] = {"process_group": 0, "preexec_fn": die_with_parent(signal.SIGTERM)}
-            self.process = await asyncio.create_subprocess_exec(
-                *launch.argv,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-                **options | launch.options,
-            )
+            options: dict[str, Any] = {
+                "stdin": asyncio.subprocess.DEVNULL,
+                "stdout": asyncio.subprocess.PIPE,
+                "stderr": asyncio.subprocess.STDOUT,
+                "process_group": 0,
+                "preexec_fn": die_with_parent(signal.SIGTERM),
+            }
+            self.process = await asyncio.create_subprocess_exec(*launch.argv, **options | launch.options)
         except Exception as error:  # noqa: BLE001  whatever kept it from starting may be gone after the pause
             self.last_lines.append(str(error))
             return f"did not start ({error})"

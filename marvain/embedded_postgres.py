@@ -22,7 +22,8 @@ import structlog
 from psycopg import sql
 
 from marvain.parent_death import die_with_parent
-from marvain.postgres_bundle import Account, Bundle, PostgresFault, find_bundle, service_account, system_folder
+from marvain.postgres_bundle import Account, Bundle, find_bundle, service_account, system_folder
+from marvain.refusal import PostgresFault
 
 log = structlog.get_logger(__name__)
 

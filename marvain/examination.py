@@ -17,10 +17,10 @@ from hub.__main__ import ONE_HUB_LOCK
 from hub.database import libpq_url
 from hub.errors import HubError
 from marvain import addresses
-from marvain.instance import Instance, InUse, Running
-from marvain.postgres_bundle import PostgresFault
+from marvain.instance import Instance, Running
 from marvain.preparation import DEMO_HANDLE
 from marvain.reach import database_url
+from marvain.refusal import Refusal
 
 LOW_SPACE = 1 << 30
 POSTGRES_LEAST = 150_000
@@ -90,7 +90,7 @@ def _database(instance: Instance, running: Running | None) -> Iterator[Finding]:
                 yield _demo(connection)
     except HubError as error:
         yield Finding("postgres", None if running is None else False, error.message)
-    except (psycopg.Error, sqlalchemy.exc.SQLAlchemyError, PostgresFault, InUse, OSError) as error:
+    except (psycopg.Error, sqlalchemy.exc.SQLAlchemyError, Refusal, OSError) as error:
         yield Finding("postgres", False, str(error).strip().splitlines()[0], to_do)
 
 
@@ -125,7 +125,7 @@ def _hub(connection: psycopg.Connection) -> Finding:
     row = connection.execute(lock, [ONE_HUB_LOCK]).fetchone()
     if row is None or row[0] == 0:
         return Finding("hub", False, "no hub is at work on this database", "read the lines of hub from `marvain up`")
-    waiting = connection.execute("SELECT count(*) FROM outbox_messages WHERE created_at < now() - interval '10 s'")
+    waiting = connection.execute("SELECT count(*) FROM outbox WHERE created_at < now() - interval '10 s'")
     count = (waiting.fetchone() or (0,))[0]
     if count:
         return Finding("hub", False, f"{count} messages wait for longer than 10 s", "does the hub reach the broker?")
@@ -168,7 +168,8 @@ def _web(running: Running) -> Finding:
 
 def _demo(connection: psycopg.Connection) -> Finding:
     row = connection.execute(
-        "SELECT revoked_at IS NOT NULL, verdict, why FROM devices JOIN device_presence USING (device_id) WHERE handle = %s",
+        "SELECT revoked_at IS NOT NULL, verdict, why FROM devices JOIN device_presence USING (device_id)"
+        " WHERE handle = %s",
         [DEMO_HANDLE],
     ).fetchone()
     if row is None or row[0]:

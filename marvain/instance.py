@@ -14,6 +14,7 @@ import msgspec
 from platformdirs import user_data_path
 
 from marvain.postgres_bundle import SYSTEM_FOLDER
+from marvain.refusal import InUse
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -32,10 +33,6 @@ class Ports(msgspec.Struct, frozen=True):
     web: int | None = None
     mqtt: int | None = None
     ws: int | None = None
-
-
-class InUse(Exception):
-    """Somebody else works on this data folder; the message names the process."""
 
 
 def default_folder() -> Path:
@@ -57,6 +54,7 @@ class Instance:
         self.demo = self.folder / "demo"
         self.hub_password_file = self.secrets / "hub-password"
         self.database_url_file = self.secrets / "database-url"
+        self.schema_file = self.folder / "schema"
         self._lock_file = self.folder / "lock"
 
     def make(self) -> None:
@@ -86,6 +84,19 @@ class Instance:
 
     def retract(self) -> None:
         self.run_file.unlink(missing_ok=True)
+
+    def has_schema(self, digest: str) -> bool:
+        """Whether the database was last prepared for exactly these files of `sql/`; a hint, the services check it."""
+        try:
+            return self.schema_file.read_text(encoding="utf-8").strip() == digest
+        except FileNotFoundError:
+            return False
+
+    def note_schema(self, digest: str | None) -> None:
+        if digest is None:
+            self.schema_file.unlink(missing_ok=True)
+            return
+        write_whole(self.schema_file, f"{digest}\n".encode(), mode=0o644)
 
     def last_ports(self) -> Ports:
         try:

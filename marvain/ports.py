@@ -5,13 +5,10 @@ import socket
 from dataclasses import dataclass
 
 from marvain.instance import Ports
+from marvain.refusal import PortTaken
 
 USUAL = {"web": 8000, "mqtt": 1883, "ws": 1884}
 SEARCHED = 200
-
-
-class PortTaken(Exception):
-    """A port that was asked for cannot be had; the message says which and why."""
 
 
 @dataclass(frozen=True)

@@ -15,15 +15,13 @@ from pathlib import Path
 
 import structlog
 
+from marvain.refusal import PostgresFault
+
 log = structlog.get_logger(__name__)
 
 ACCOUNT = "marvain"
 SYSTEM_FOLDER = Path("/var/lib/marvain")
 BINARIES = ("initdb", "postgres", "pg_ctl")
-
-
-class PostgresFault(Exception):
-    """The embedded PostgreSQL cannot be used; the message says why and what to do."""
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,22 @@
 """What an instance's database needs before its services start: schema, first agent, hub password, demo device."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import UUID
 
+import msgspec
 import structlog
 from sqlmodel import Session
 
-from hub import devices, identity, migrations, sign_in
+from hub import devices, identity, logs, migrations, sign_in
 from hub.access import credentials
 from hub.database import Database
 from hub.errors import NotFound
+from hub.settings import Settings
+from marvain.cli.errors import exit_code, explain
 from marvain.instance import Instance, write_private
+from marvain.prepared import NotPrepared, Prepared
 
 log = structlog.get_logger(__name__)
 
@@ -20,18 +24,9 @@ DEMO_HANDLE = "demo"
 DEMO_NAME = "Demo satellite"
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """What came of it. `setup_token` is there while nobody owns the instance."""
-
-    migrated: Sequence[str]
-    setup_token: str | None
-    demo: bool
-
-
 def prepare(url: str, instance: Instance, *, demo: bool) -> Prepared:
     """Bring the database up to date and fill in what a fresh one lacks; again and again without harm."""
-    applied = migrations.migrate(url)
+    migrations.migrate(url)
     database = Database(url, pool_size=1, application_name="marvain up")
     try:
         with database.transaction() as session:
@@ -41,7 +36,7 @@ def prepare(url: str, instance: Instance, *, demo: bool) -> Prepared:
             runs = demo and _demo_device(session, agent.agent_id, instance)
     finally:
         database.close()
-    return Prepared(applied, setup, runs)
+    return Prepared(setup, runs)
 
 
 def _demo_device(session: Session, agent_id: UUID, instance: Instance) -> bool:
@@ -73,3 +68,22 @@ def _demo_device(session: Session, agent_id: UUID, instance: Instance) -> bool:
     instance.demo.mkdir(mode=0o700, exist_ok=True)
     write_private(token_file, token + "\n")
     return True
+
+
+def main() -> None:
+    """`python -m marvain.preparation DIR [--no-demo]`: tells on standard output what came of it, as JSON."""
+    settings = Settings()
+    logs.configure(settings)
+    told: Prepared | NotPrepared
+    try:
+        told = prepare(settings.database_url, Instance(Path(sys.argv[1])), demo="--no-demo" not in sys.argv)
+    except Exception as error:
+        code = exit_code(error)
+        if code is None:
+            raise
+        told = NotPrepared(explain(error), code)
+    sys.stdout.buffer.write(msgspec.json.encode(told))
+
+
+if __name__ == "__main__":
+    main()

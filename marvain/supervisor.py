@@ -10,17 +10,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
-import psycopg
+import msgspec
 import structlog
 
-from hub.database import libpq_url
-from hub.errors import HubError
-from marvain import addresses, ports, preparation
+from marvain import addresses, ports
 from marvain.child import Child, Launch
 from marvain.console import Console
 from marvain.embedded_postgres import EmbeddedPostgres
 from marvain.instance import Instance, Ports, Running, write_private
-from marvain.postgres_bundle import PostgresFault
+from marvain.parent_death import die_with_parent
+from marvain.prepared import NotPrepared, Prepared, schema_digest
+from marvain.refusal import CONFIG, REFUSED, StartFault
 
 log = structlog.get_logger(__name__)
 
@@ -28,17 +28,6 @@ READY_TIMEOUT_S = 60.0
 START_ATTEMPTS = 3
 STOP_PATIENCE_S = 10.0
 POSTGRES_PATIENCE_S = 60.0
-CONFIG_FAULT = 78
-UNAVAILABLE = 69
-REVOKED = 77
-
-
-class StartFault(Exception):
-    """The instance cannot start; the message says what to do, `exit_code` is for scripts."""
-
-    def __init__(self, message: str, exit_code: int = 1) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
 
 
 @dataclass(frozen=True)
@@ -70,6 +59,9 @@ class Supervisor:
         try:
             await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
+                if starting.exception() is not None:
+                    # Whatever it was, the next start looks at the schema before anything else.
+                    self.instance.note_schema(None)
                 summary = starting.result()
                 print(summary, flush=True)  # noqa: T201  it is for the person at the terminal
                 await stopping
@@ -97,16 +89,12 @@ class Supervisor:
         for note in chosen.notes:
             self.console.say(note, level="warning")
         url = await self._database()
-        try:
-            prepared = await asyncio.to_thread(preparation.prepare, url, self.instance, demo=self.wishes.demo)
-        except HubError as error:
-            raise StartFault(error.message) from error
-        except psycopg.Error as error:
-            raise StartFault(f"the database refuses: {str(error).strip()}", UNAVAILABLE) from error
-        for step in prepared.migrated:
-            self.console.say(f"schema: {step} applied")
-
         environment = self._environment(url, chosen)
+        preparing = asyncio.create_task(self._prepare(environment))
+        digest = schema_digest()
+        # The usual restart: nothing to migrate, so the services need not wait for what looks at that.
+        if not self.instance.has_schema(digest):
+            await preparing
         local = addresses.to_dial(host)
         for name in ("broker", "hub", "web"):
             self._add(name, [sys.executable, "-m", name], environment)
@@ -114,7 +102,10 @@ class Supervisor:
             self._until_ready("broker", lambda: addresses.listens(local, chosen.mqtt)),
             self._until_ready("web", lambda: addresses.answers_http(local, chosen.web, "/sign-in")),
             self._until_ready("hub", self.children["hub"].ready.wait),
+            preparing,
         )
+        prepared = preparing.result()
+        self.instance.note_schema(digest)
         if prepared.demo:
             self._add_demo(addresses.join(local, chosen.mqtt))
 
@@ -131,18 +122,9 @@ class Supervisor:
         return self._summary(running, prepared.setup_token)
 
     async def _database(self) -> str:
-        """The URL of the database that this run uses; ours is started, a given one is tried."""
+        """The URL of the database that this run uses; ours is started."""
         given = self.wishes.database_url
         if given is not None:
-            try:
-                async with await psycopg.AsyncConnection.connect(libpq_url(given), connect_timeout=5):
-                    pass
-            except HubError as error:
-                raise StartFault(f"MARVAIN_DATABASE_URL: {error.message}", CONFIG_FAULT) from None
-            except psycopg.Error as error:
-                raise StartFault(
-                    f"MARVAIN_DATABASE_URL: PostgreSQL does not answer ({str(error).strip()})", UNAVAILABLE
-                ) from None
             write_private(self.instance.database_url_file, given + "\n")
             return given
         self.instance.database_url_file.unlink(missing_ok=True)
@@ -162,6 +144,34 @@ class Supervisor:
 
         await self._until_ready("postgres", answers)
         return server.url
+
+    async def _prepare(self, environment: dict[str, str]) -> Prepared:
+        """Run marvain.preparation, in a process of its own: it loads the whole domain, which we need not keep."""
+        argv = [sys.executable, "-m", "marvain.preparation", str(self.instance.folder)]
+        process = await asyncio.create_subprocess_exec(
+            *(argv if self.wishes.demo else [*argv, "--no-demo"]),
+            env=environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            process_group=0,
+            preexec_fn=die_with_parent(signal.SIGTERM),
+        )
+        try:
+            answer, lines = await process.communicate()
+        except asyncio.CancelledError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            raise
+        for line in lines.splitlines():
+            self.console.line("marvain", line)
+        if process.returncode != 0:
+            words = lines.decode(errors="replace").strip().splitlines() or ["it said nothing"]
+            raise StartFault(f"the database could not be prepared: {words[-1]}")
+        told = msgspec.json.decode(answer, type=Prepared | NotPrepared)
+        if isinstance(told, NotPrepared):
+            raise StartFault(told.message, told.exit_code)
+        return told
 
     def _environment(self, url: str, chosen: ports.Chosen) -> dict[str, str]:
         host = self.wishes.host
@@ -199,7 +209,7 @@ class Supervisor:
         # It is a device like any other: nothing of ours is in its environment.
         environment = {key: value for key, value in os.environ.items() if not key.startswith("MARVAIN_")}
         gone = "was refused for good (revoked, or its token was replaced); it is not started again"
-        self._add("satellite", argv, environment | {"PYTHONUNBUFFERED": "1"}, final={REVOKED: gone})
+        self._add("satellite", argv, environment | {"PYTHONUNBUFFERED": "1"}, final={REFUSED: gone})
 
     async def _until_ready(self, name: str, check: Callable[[], Awaitable[bool]]) -> None:
         """Wait until `check` says so; raises StartFault when the service says it cannot, or takes too long."""
@@ -210,8 +220,8 @@ class Supervisor:
                 if await asyncio.wait_for(check(), 1.0):
                     return
             words = " | ".join(child.last_lines) or "it said nothing"
-            if child.exit_code == CONFIG_FAULT:
-                raise StartFault(f"{name} refuses its settings: {words}", CONFIG_FAULT)
+            if child.exit_code == CONFIG:
+                raise StartFault(f"{name} refuses its settings: {words}", CONFIG)
             if child.failures >= START_ATTEMPTS:
                 raise StartFault(f"{name} does not start: {words}")
             if time.monotonic() > deadline:
@@ -245,14 +255,11 @@ class Supervisor:
 
 
 def up(instance: Instance, wishes: Wishes, console: Console) -> int:
-    """Run the instance until a signal; the exit code. Raises StartFault, PortTaken or InUse."""
+    """Run the instance until a signal; the exit code. Raises `Refusal`."""
     console.take_over_logging()
     with instance.held("up"):
         instance.retract()
-        try:
-            return asyncio.run(_run(instance, wishes, console))
-        except PostgresFault as error:
-            raise StartFault(str(error)) from error
+        return asyncio.run(_run(instance, wishes, console))
 
 
 async def _run(instance: Instance, wishes: Wishes, console: Console) -> int:

@@ -1,5 +1,6 @@
 """`marvain device`: satellites and other devices."""
 
+import os
 import time
 from datetime import UTC, datetime
 
@@ -7,6 +8,7 @@ import click
 
 from hub import commands, devices, identity
 from hub.errors import Conflict
+from hub_protocol.topics import DEFAULT_ROOT, Topics
 from marvain.addresses import split
 from marvain.cli.options import BY, agent_option, instance_option, json_option
 from marvain.cli.output import ago, show_json, show_table
@@ -148,6 +150,7 @@ def _show_token(instance: Instance, handle: str, device_id: str, token: str, *, 
     click.echo(f"handle  {handle}\ntoken   {token}\n")
     click.echo("The token is not shown again. Start the satellite with:\n")
     click.echo(f"  marvain-satellite run --hub mqtt://{host}:{port} --token {token}\n")
-    click.echo("or speak MQTT by hand:\n")
-    click.echo(f"  mosquitto_pub -h {host} -p {port} -i {handle} -u {handle} -P {token} -q 1 \\")
-    click.echo(f"    -t marvain/v1/d/{handle}/heartbeat -m '{{\"epoch\": 1}}'")
+    topic = Topics(os.environ.get("MARVAIN_ROOT") or DEFAULT_ROOT).event(handle, "door_open")
+    click.echo("or send an event by hand:\n")
+    click.echo(f"  mosquitto_pub -h {host} -p {port} -i {handle} -u {handle} -P '{token}' -q 1 \\")
+    click.echo(f"""    -t {topic} -m '{{"id": "by-hand-1", "epoch": 1, "payload": {{"angle": 12}}}}'""")

@@ -7,8 +7,9 @@ import click
 
 from marvain import examination
 from marvain.cli.options import instance_option, json_option
-from marvain.cli.output import FAULT, show_json
+from marvain.cli.output import show_json
 from marvain.instance import Instance
+from marvain.refusal import FAULT
 
 _MARKS = {True: ("ok", "green"), False: ("FAULT", "red"), None: ("note", "yellow")}
 

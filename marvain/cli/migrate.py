@@ -31,6 +31,7 @@ def migrate(instance: Instance, rollback_to: str | None, *, dry_run: bool, adopt
         elif adopt:
             _show({"adopted": migrations.adopt(url)}, as_json=as_json)
         elif rollback_to is not None:
+            instance.note_schema(None)
             _show({"rolled_back": migrations.rollback(url, rollback_to)}, as_json=as_json)
         else:
             _show({"applied": migrations.migrate(url)}, as_json=as_json)

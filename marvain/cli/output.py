@@ -1,35 +1,12 @@
-"""How commands answer: JSON for programs, aligned text for people, and one line for what went wrong."""
+"""How commands answer: JSON for programs, aligned text for people."""
 
 import json
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from types import UnionType
 from typing import Any
 
 import click
 import msgspec
-import psycopg
-import sqlalchemy.exc
-
-from hub import migrations
-from hub.errors import Conflict, HubError, NotFound, Throttled
-from marvain.instance import InUse
-from marvain.ports import PortTaken
-from marvain.postgres_bundle import PostgresFault
-from marvain.supervisor import StartFault
-
-FAULT, USAGE, NOT_FOUND, CONFLICT, UNAVAILABLE, CONFIG = 1, 2, 3, 4, 69, 78
-INTERRUPTED = 130
-# The first that fits counts.
-_CODES: tuple[tuple[type[Exception] | UnionType, int], ...] = (
-    (NotFound, NOT_FOUND),
-    (Conflict | InUse, CONFLICT),
-    (Throttled | PortTaken, UNAVAILABLE),
-    (HubError, USAGE),
-    (psycopg.OperationalError | sqlalchemy.exc.OperationalError, UNAVAILABLE),
-    (PostgresFault | OSError, FAULT),
-)
 
 
 def show_json(value: Any) -> None:
@@ -61,44 +38,3 @@ def ago(moment: datetime | None) -> str:
 def _cell(value: object) -> str:
     text = "" if value is None else str(value)
     return "".join(c if c.isprintable() else "?" for c in text)
-
-
-def exit_code(error: Exception) -> int | None:
-    """The exit code of an error that we know how to explain; None for the others."""
-    if isinstance(error, click.ClickException | StartFault):
-        return error.exit_code
-    if isinstance(error, migrations.SchemaError):
-        return FAULT if isinstance(error, migrations.MigrationFailed) else USAGE if error.field else CONFIG
-    for kinds, code in _CODES:
-        if isinstance(error, kinds):
-            return code
-    return None
-
-
-def show_error(error: Exception, *, as_json: bool) -> None:
-    """One line, or one JSON document, on stderr."""
-    field = getattr(error, "field", None) if isinstance(error, HubError) else None
-    message = _message(error)
-    if as_json:
-        facts = {"kind": _kind(error), "message": message} | ({"field": field} if field else {})
-        click.echo(json.dumps({"error": facts}, ensure_ascii=False), err=True)
-    else:
-        mark = click.style("error:", fg="red") if sys.stderr.isatty() else "error:"
-        click.echo(f"{mark} {f'{field}: ' if field else ''}{message}", err=True)
-        if isinstance(error, click.UsageError) and error.ctx is not None:
-            click.echo(f"Try '{error.ctx.command_path} --help'.", err=True)
-
-
-def _message(error: Exception) -> str:
-    if isinstance(error, click.ClickException):
-        return error.format_message()
-    if isinstance(error, sqlalchemy.exc.OperationalError):
-        error = error.orig if isinstance(error.orig, Exception) else error
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error).strip() or type(error).__name__
-
-
-def _kind(error: Exception) -> str:
-    names = {USAGE: "invalid", NOT_FOUND: "not_found", CONFLICT: "conflict", UNAVAILABLE: "unavailable"}
-    return (names | {CONFIG: "config"}).get(exit_code(error) or FAULT, "fault")
