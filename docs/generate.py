@@ -1,0 +1,188 @@
+"""Writes docs/protocol.md and docs/asyncapi.json from the catalogue of hub_protocol; `--check` only compares."""
+
+# ruff: noqa: INP001 - a script beside the documents it writes, not a package
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from hub_protocol import PROTOCOL_VERSION
+from hub_protocol.catalogue import CATALOGUE, FEEDS, Entry
+from hub_protocol.topics import DEFAULT_ROOT, HANDLE_PATTERN, LEVEL_PATTERN
+
+DOCS: Final = Path(__file__).parent
+_REFERENCE: Final = "#/components/schemas/{name}"
+_PLACEHOLDERS: Final = {
+    "handle": "the device's name on the wire",
+    "type": "what happened, such as door_open",
+    "verb": "what to do, such as ping",
+    "command_id": "made by the hub, unique",
+    "agent_id": "the agent whose members may listen",
+    "feed": "one of " + ", ".join(FEEDS),
+}
+
+
+def protocol_page() -> str:
+    """The Markdown page: the template with its tables filled in."""
+    page = (DOCS / "protocol.in.md").read_text(encoding="utf-8")
+    values = {
+        "version": str(PROTOCOL_VERSION),
+        "level": LEVEL_PATTERN,
+        "handle": HANDLE_PATTERN,
+        "topics": _topic_table(),
+        "feeds": ", ".join(f"`{feed}`" for feed in FEEDS),
+        "messages": _message_tables(),
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], page)
+
+
+def asyncapi() -> dict[str, Any]:
+    """The AsyncAPI 3.0 document, from the hub's point of view: it receives what devices send."""
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Marvain wire protocol",
+            "version": f"{PROTOCOL_VERSION}.0.0",
+            "description": f"All channels stand below the root {DEFAULT_ROOT} unless the hub is set up otherwise.",
+        },
+        "defaultContentType": "application/json",
+        "servers": {
+            "broker": {
+                "host": "localhost:1883",
+                "protocol": "mqtt",
+                "protocolVersion": "3.1.1",
+                "security": [{"$ref": "#/components/securitySchemes/token"}],
+            }
+        },
+        "channels": {entry.kind: _channel(entry) for entry in CATALOGUE},
+        "operations": {entry.kind: _operation(entry) for entry in CATALOGUE},
+        "components": {
+            "messages": {
+                entry.kind: {
+                    "name": entry.kind,
+                    "summary": entry.about,
+                    "payload": {"$ref": _REFERENCE.format(name=entry.message.__name__)},
+                }
+                for entry in CATALOGUE
+            },
+            "schemas": _schemas(),
+            "securitySchemes": {
+                "token": {"type": "userPassword", "description": "User name: the handle. Password: the device's token."}
+            },
+        },
+    }
+
+
+def documents() -> dict[Path, str]:
+    return {
+        DOCS / "protocol.md": protocol_page(),
+        DOCS / "asyncapi.json": json.dumps(asyncapi(), indent=2, ensure_ascii=False) + "\n",
+    }
+
+
+def _schemas() -> dict[str, Any]:
+    _, schemas = msgspec.json.schema_components([entry.message for entry in CATALOGUE], ref_template=_REFERENCE)
+    # The look-ahead serves Python alone; in JSON Schema `$` is the end already.
+    plain: dict[str, Any] = json.loads(json.dumps(schemas).replace(r"$(?!\\n)", "$"))
+    return plain
+
+
+def _channel(entry: Entry) -> dict[str, Any]:
+    names = re.findall(r"\{(\w+)\}", entry.template)
+    channel: dict[str, Any] = {
+        "address": f"{DEFAULT_ROOT}/{entry.template}",
+        "description": entry.about,
+        "messages": {entry.kind: {"$ref": f"#/components/messages/{entry.kind}"}},
+    }
+    if names:
+        channel["parameters"] = {name: {"description": _PLACEHOLDERS[name]} for name in names}
+    return channel
+
+
+def _operation(entry: Entry) -> dict[str, Any]:
+    return {
+        "action": "receive" if entry.direction == "device to hub" else "send",
+        "channel": {"$ref": f"#/channels/{entry.kind}"},
+        "messages": [{"$ref": f"#/channels/{entry.kind}/messages/{entry.kind}"}],
+        "bindings": {"mqtt": {"qos": entry.qos, "retain": entry.retain, "bindingVersion": "0.2.0"}},
+    }
+
+
+def _topic_table() -> str:
+    rows = ["| Topic below the root | From → to | QoS | Retained | At most | |", "|---|---|---|---|---|---|"]
+    for entry in CATALOGUE:
+        topic = entry.template.replace("{", "<").replace("}", ">")
+        way = entry.direction.replace(" to ", " → ")
+        retained = "yes" if entry.retain else "no"
+        rows.append(f"| `{topic}` | {way} | {entry.qos} | {retained} | {entry.max_bytes:,} bytes | {entry.about} |")
+    return "\n".join(rows)
+
+
+def _message_tables() -> str:
+    parts = []
+    for name, schema in sorted(_schemas().items()):
+        kinds = ", ".join(f"`{entry.kind}`" for entry in CATALOGUE if entry.message.__name__ == name)
+        required = schema.get("required", [])
+        rows = ["| Field | Required | Type | |", "|---|---|---|---|"]
+        for field, rule in schema["properties"].items():
+            needed = "yes" if field in required else "no"
+            kind = _type(rule).replace("|", "\\|")
+            rows.append(f"| `{field}` | {needed} | {kind} | {_note(rule, required=field in required)} |")
+        about = " ".join(schema["description"].split())
+        parts.append(f"### {name}\n\n{about}{f' Kind: {kinds}.' if kinds else ''}\n\n" + "\n".join(rows))
+    return "\n\n".join(parts)
+
+
+def _type(rule: dict[str, Any]) -> str:
+    if "anyOf" in rule:
+        return " or ".join(_type(one) for one in rule["anyOf"])
+    if "enum" in rule:
+        return ", ".join(f"`{value}`" for value in rule["enum"])
+    if "$ref" in rule:
+        return str(rule["$ref"]).rsplit("/", 1)[1]
+    kind = str(rule.get("type", "any JSON value"))
+    if kind == "array":
+        return f"list of {_type(rule['items'])}"
+    if kind == "object" and "additionalProperties" in rule:
+        return f"object of {_type(rule['additionalProperties'])}"
+    return "time" if rule.get("format") == "date-time" else kind
+
+
+def _note(rule: dict[str, Any], *, required: bool) -> str:
+    notes = [str(rule["description"])] if "description" in rule else []
+    for one in (rule, *rule.get("anyOf", [])):
+        low, high = one.get("minimum"), one.get("maximum")
+        if low is not None or high is not None:
+            notes.append(f"{low} to {high}")
+        if "maxLength" in one:
+            notes.append(f"at most {one['maxLength']} characters")
+        if "maxItems" in one:
+            notes.append(f"at most {one['maxItems']}")
+        if "pattern" in one:
+            notes.append(f"`{one['pattern']}`")
+    default = rule.get("default")
+    if not required and default not in (None, "", {}, []):
+        notes.append(f"default {json.dumps(default)}")
+    return "; ".join(notes)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail when a document is out of date")
+    check = parser.parse_args().check
+    stale = [path for path, text in documents().items() if not path.exists() or path.read_text("utf-8") != text]
+    for path in stale:
+        if check:
+            sys.stderr.write(f"{path.name} is out of date; run python docs/generate.py\n")
+        else:
+            path.write_text(documents()[path], encoding="utf-8")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
