@@ -69,9 +69,7 @@ def make_database(postgres_url: str) -> Iterator[MakeDatabase]:
         name = f"test_{uuid.uuid4().hex}"
         with psycopg.connect(postgres_url, autocommit=True) as connection:
             connection.execute(
-                sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
-                    sql.Identifier(name), sql.Identifier(template)
-                )
+                sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
             )
         made.append(name)
         return _named(postgres_url, name)
