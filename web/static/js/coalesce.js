@@ -38,30 +38,29 @@ export function coalescer(apply, intervalMs = INTERVAL_MS) {
   };
 }
 
-/** `run()` at most once per `intervalMs`, soon after the first call and once more for calls that came meanwhile. */
+/** `run()` at once when it has rested for `intervalMs`, else as soon as it has; once for all calls that came meanwhile. */
 export function throttled(run, intervalMs) {
   let timer = 0;
   let running = false;
   let again = false;
+  let startedAt = -Infinity;
 
   async function turn() {
     timer = 0;
     running = true;
     again = false;
+    startedAt = performance.now();
     try {
       await run();
     } finally {
       running = false;
-      if (again) schedule(intervalMs);
+      if (again) request();
     }
   }
 
-  function schedule(delayMs) {
-    timer ||= setTimeout(turn, delayMs);
-  }
-
-  return function request() {
+  function request() {
     if (running) again = true;
-    else schedule(Math.min(60, intervalMs));
-  };
+    else timer ||= setTimeout(turn, Math.max(0, startedAt + intervalMs - performance.now()));
+  }
+  return request;
 }

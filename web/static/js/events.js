@@ -10,10 +10,12 @@ const IDS_PER_REQUEST = 100;
 // More than this at once is not read row by row: the newest page is fetched instead.
 const WAITING_LIMIT = 200;
 const ROWS_KEPT = 500;
+const RECENT_KEPT = 1000;
 const INTERVAL_MS = 250;
 
 const waiting = new Map(); // event id → event number; those not shown yet
 let overflow = 0; // how many more there are than `waiting` holds
+const recent = []; // {rev, item} of the latest events told, for what a fetched page was too early to have
 const list = () => document.getElementById("event-list");
 const rows = () => document.getElementById("event-rows");
 const pill = document.getElementById("event-pill");
@@ -40,6 +42,23 @@ function matches(item) {
   return (!type || item.type === type) && (!deviceId || item.device_id === deviceId) && (!space || item.space_id === space);
 }
 
+function wait(item) {
+  if (!matches(item) || rows().querySelector(`[data-event="${CSS.escape(item.event_id)}"]`)) return;
+  waiting.set(item.event_id, item.event_no);
+  if (waiting.size > WAITING_LIMIT) {
+    waiting.delete(waiting.keys().next().value);
+    overflow += 1;
+  }
+}
+
+/** A page made at `rev` has all that was told until then; what came later waits again. */
+function beginAgain(rev) {
+  waiting.clear();
+  overflow = recent.length === RECENT_KEPT && recent[0].rev > rev + 1 ? 1 : 0;
+  for (const one of recent) if (one.rev > rev) wait(one.item);
+  if (waiting.size > 0) enter();
+}
+
 async function showWaiting() {
   while (waiting.size > 0) {
     const ids = [...waiting.keys()].slice(0, IDS_PER_REQUEST);
@@ -55,8 +74,7 @@ async function showNewest() {
   const address = new URL(location.href);
   address.searchParams.delete("before");
   const fresh = (await fetchPage(address.pathname + address.search)).getElementById("event-list");
-  waiting.clear();
-  overflow = 0;
+  beginAgain(Number(fresh.dataset.rev));
   const shown = new Map([...rows().children].map((row) => [row.dataset.event, row]));
   const wanted = [...fresh.querySelector("#event-rows").children];
   const overlaps = wanted.some((row) => shown.has(row.dataset.event));
@@ -163,11 +181,10 @@ async function narrow() {
     const fresh = (await fetchPage(address)).getElementById("event-list");
     if (mine !== question) return;
     history.replaceState(null, "", address);
-    waiting.clear();
-    overflow = 0;
     list().replaceWith(document.importNode(fresh, true));
+    beginAgain(Number(fresh.dataset.rev));
     refresh(list());
-    showPill();
+    enter();
   } catch (error) {
     toast(`The list could not be narrowed. ${error.message}`, { level: "error" });
   }
@@ -178,15 +195,20 @@ filters.addEventListener("submit", (event) => {
   narrow();
 });
 
-onFeed("events.new", (items) => {
+// What is new can be asked for as well.
+function offer(name, value, label) {
+  const select = filters.elements[name];
+  if (![...select.options].some((option) => option.value === value)) select.add(new Option(label, value));
+}
+
+onFeed("events.new", (items, { rev }) => {
   for (const item of items) {
-    if (!matches(item) || rows().querySelector(`[data-event="${CSS.escape(item.event_id)}"]`)) continue;
-    waiting.set(item.event_id, item.event_no);
-    if (waiting.size > WAITING_LIMIT) {
-      waiting.delete(waiting.keys().next().value);
-      overflow += 1;
-    }
+    offer("type", item.type, item.type);
+    if (item.device_id) offer("device", item.device_id, item.handle);
+    recent.push({ rev, item });
+    wait(item);
   }
+  recent.splice(0, recent.length - RECENT_KEPT);
   if (waiting.size > 0) enter();
 });
 onReset(async () => {

@@ -24,11 +24,13 @@ export function paint() {
 }
 
 function build(element) {
+  const label = document.createElement("span");
   const word = document.createElement("span");
   const detail = document.createElement("span");
   detail.setAttribute("aria-hidden", "true");
   detail.className = "live-detail";
-  element.replaceChildren(word, detail);
+  label.append(word, detail);
+  element.replaceChildren(label);
   element.hidden = false;
   return { word, detail };
 }
