@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import structlog
 from websockets.frames import CloseCode, Frame, Opcode
@@ -32,7 +32,7 @@ class WebSocketConnection(asyncio.Protocol):
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - the type of every stream transport
+        transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
         self._transport = transport
         self._mqtt.connection_made(FramedTransport(transport, self._protocol))
 

@@ -19,7 +19,8 @@ import pytest
 from psycopg import sql
 from sqlalchemy import make_url, text
 
-from hub.access import credentials
+from hub import devices
+from hub.access import changes, credentials
 from hub.database import Database
 from hub.tables import Agent, Device
 
@@ -255,6 +256,13 @@ class Peer:
                     self.send(packet(0x40, got.packet_id.to_bytes(2, "big")))
                 return got
 
+    def drain(self) -> Self:
+        """Pass over everything sent so far."""
+        self.send(b"\xc0\x00")
+        while (got := self.receive()) is not None and got.kind != 13:
+            pass
+        return self
+
     def silent(self, seconds: float = 0.2) -> bool:
         """Whether nothing at all comes for a while."""
         try:
@@ -315,21 +323,16 @@ class House:
     agent: Agent
     hub_password: str
     wire: type[Wire] = Wire
+    changes: Any = changes
     peers: list[Peer] = field(default_factory=list)
 
     def add(self, handle: str = "", scopes: list[str] | None = None) -> tuple[Device, str]:
         """A device and its token."""
         handle = handle or f"lamp-{uuid.uuid4().hex[:10]}"
         with self.database.transaction() as session:
-            device = Device(
-                agent_id=self.agent.agent_id,
-                name=handle,
-                handle=handle,
-                scopes=EVERY_SCOPE if scopes is None else scopes,
-            )
-            session.add(device)
-            token = credentials.issue_for_device(session, device)
-        return device, token
+            scopes = EVERY_SCOPE if scopes is None else scopes
+            new = devices.add(session, self.agent.agent_id, handle, scopes=scopes, by="tests", handle=handle)
+        return new.device, new.token
 
     def dial(self, **more: Any) -> Peer:
         """A bare connection."""
@@ -362,6 +365,18 @@ class House:
     def denial(self, principal: str, words: str) -> Any:
         """Wait for a recorded refusal whose reason has these words."""
         return wait_until(lambda: next((d for d in self.denials(principal) if words in d.reason), None))
+
+    def until_refused(self, client: "Client", topic: str) -> None:
+        """Publish until the device is told on `denied` that it may not: a change has taken effect."""
+        deadline = time.monotonic() + 5
+        while True:
+            client.peer.send(publish_packet(topic, b"{}"))
+            client.peer.send(b"\xc0\x00")
+            got = client.peer.receive()
+            if got is not None and got.kind == 3:
+                return
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
     def hang_up(self) -> None:
         for peer in self.peers:
