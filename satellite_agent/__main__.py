@@ -15,9 +15,9 @@ import msgspec
 
 from hub_protocol.errors import ProtocolError
 from satellite_agent import __version__, control, daemon, settings
-from satellite_agent.agent import Sent
 from satellite_agent.connection import Refused
 from satellite_agent.outbox import OutboxError
+from satellite_agent.receipts import DEFAULT_TIMEOUT_S, Sent
 from satellite_agent.settings import SettingsError
 from satellite_agent.state import AlreadyRunning, StateError
 from satellite_agent.status import read_last_denied
@@ -116,7 +116,7 @@ def run(config: Path | None, **flags: str | None) -> None:
     "--timeout",
     "timeout_s",
     type=click.FloatRange(min=0.1, max=3600),
-    default=daemon.DEFAULT_RECEIPT_TIMEOUT_S,
+    default=DEFAULT_TIMEOUT_S,
     show_default=True,
     help="Seconds to wait until the hub has stored it.",
 )

@@ -10,18 +10,17 @@ from typing import Any
 
 from hub_protocol.errors import ProtocolError
 from satellite_agent import control
-from satellite_agent.agent import Agent, Sent
+from satellite_agent.agent import Agent
 from satellite_agent.connection import Refused
 from satellite_agent.database import open_database
 from satellite_agent.epoch import Epochs
 from satellite_agent.outbox import OutboxError
+from satellite_agent.receipts import DEFAULT_TIMEOUT_S, Sent
 from satellite_agent.settings import Settings
 from satellite_agent.state import StateDir, StateUnwritable
 from satellite_agent.verbs.registry import VERBS
 
 log = logging.getLogger(__name__)
-
-DEFAULT_RECEIPT_TIMEOUT_S = 10.0
 
 
 def run(settings: Settings) -> None:
@@ -101,7 +100,7 @@ async def _answer(agent: Agent, request: dict[str, Any]) -> control.Answer:
         case {"do": "status"}:
             return {"ok": True, "status": agent.status.as_json(agent.outbox.backlog)}
         case {"do": "send", "type": str() as event_type, "payload": dict() as payload}:
-            space, timeout_s = request.get("space"), request.get("timeout_s", DEFAULT_RECEIPT_TIMEOUT_S)
+            space, timeout_s = request.get("space"), request.get("timeout_s", DEFAULT_TIMEOUT_S)
             if not isinstance(space, str | None) or not isinstance(timeout_s, int | float):
                 return control.refusal("request", "space must be a text and timeout_s a number")
             try:

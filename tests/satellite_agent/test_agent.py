@@ -124,6 +124,9 @@ def test_a_stale_or_impossible_epoch_is_not_followed(start, hub):
     satellite.wait_log("hub answered")
     hub.deny(Denied("message", "x", "too high", epoch=9_007_199_254_740_991))
     satellite.wait_log("there is no higher one")
+    # A message of the connection before, refused for its epoch while this one is the current one.
+    hub.deny(Denied("message", f"marvain/v1/d/{HANDLE}/event/x", "older than 1", epoch=1, id="e1"))
+    satellite.wait_log("older than 1")
     hub.command("ping", "c1")
     hub.wait_for("reply")
     assert {state.epoch for state in hub.of("state")} == {1}

@@ -1,0 +1,253 @@
+"""One session: what is said and heard between a connect and its end."""
+
+import asyncio
+import contextlib
+import logging
+import platform
+import random
+import socket
+import sqlite3
+import time
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import aiomqtt
+
+from hub_protocol import catalogue
+from hub_protocol.errors import ProtocolError
+from hub_protocol.messages import Denied, Heartbeat, Hello, Receipt, State, Welcome
+from hub_protocol.topics import Parsed, Topics
+from satellite_agent import __version__
+from satellite_agent.clock import TOLERANCE, Clock
+from satellite_agent.commands import Commands
+from satellite_agent.delivery import Delivery
+from satellite_agent.epoch import Epochs
+from satellite_agent.outbox import Outbox, OutboxError, Row, wire
+from satellite_agent.receipts import Receipts
+from satellite_agent.settings import Settings
+from satellite_agent.status import Status
+from satellite_agent.verbs.verb import Verb
+
+log = logging.getLogger(__name__)
+
+WELCOME_WITHIN_S: Final = 10.0
+# A heartbeat tells no more than a year.
+LONGEST_UPTIME_S: Final = 31_536_000.0
+_BYE_WITHIN_S: Final = 3.0
+_FORGET_EVERY_S: Final = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What outlives a session and every session works with."""
+
+    settings: Settings
+    epochs: Epochs
+    verbs: Mapping[str, Verb]
+    outbox: Outbox
+    commands: Commands
+    clock: Clock
+    status: Status
+    receipts: Receipts
+    started: float
+    to_send: asyncio.Event
+    stopping: asyncio.Event
+
+
+class Session:
+    """`run` lasts until the connection breaks (MqttError), the satellite stops, or the epoch turns out to be passed."""
+
+    def __init__(self, parts: Parts, client: aiomqtt.Client, epoch: int) -> None:
+        self._parts = parts
+        self._settings = parts.settings
+        self._topics = Topics(parts.settings.root)
+        self._client = client
+        self._epoch = epoch
+        self._heartbeat_s = parts.settings.heartbeat_s
+        self._delivery = Delivery(parts.outbox)
+        self._welcomed = asyncio.Event()
+        self._pace_changed = asyncio.Event()
+        self._epoch_passed = asyncio.Event()
+
+    async def run(self) -> None:
+        await _until_first(self._listen(), self._speak(), self._parts.stopping.wait(), self._epoch_passed.wait())
+        if self._parts.stopping.is_set():
+            bye = catalogue.encode(State("bye", self._epoch))
+            topic = self._topics.state(self._settings.handle)
+            await self._client.publish(topic, bye, qos=1, retain=True, timeout=_BYE_WITHIN_S)
+            log.info("said bye")
+
+    # --- speaking ---------------------------------------------------------------------------------------------------
+
+    async def _speak(self) -> None:
+        handle, topics = self._settings.handle, self._topics
+        for topic in (
+            topics.welcome(handle),
+            topics.receipt(handle),
+            topics.denied(handle),
+            topics.command_filter(handle),
+        ):
+            codes = await self._client.subscribe(topic, qos=1)
+            if any(getattr(code, "value", code) >= 0x80 for code in codes):  # the failure bit of SUBACK
+                log.warning("the broker does not let this device subscribe to %s", topic)
+        state = catalogue.encode(State("online", self._epoch))
+        await self._client.publish(topics.state(handle), state, qos=1, retain=True)
+        await _until_first(self._greet(), self._beat(), self._deliver())
+
+    async def _greet(self) -> None:
+        hello = Hello(
+            epoch=self._epoch,
+            agent=f"marvain-satellite {__version__}",
+            firmware=f"{platform.system()} {platform.release()}"[:120],
+            capabilities={"hostname": socket.gethostname(), "machine": platform.machine(), "outbox": True},
+            verbs=[verb.announced() for verb in self._parts.verbs.values()],
+            heartbeat_s=self._settings.heartbeat_s,
+        )
+        patience = WELCOME_WITHIN_S
+        while True:
+            await self._publish(self._topics.hello(self._settings.handle), catalogue.encode(hello), qos=1)
+            try:
+                async with asyncio.timeout(patience):
+                    await self._welcomed.wait()
+                    break
+            except TimeoutError:
+                log.warning("the hub is away: connected to its broker, but no welcome within %.0f s", patience)
+                patience = min(patience * 2, 600)
+        await asyncio.Event().wait()  # the greeting is over; the connection goes on
+
+    async def _beat(self) -> None:
+        number = 0
+        last_forgot = -_FORGET_EVERY_S
+        while True:
+            number += 1
+            uptime = time.monotonic() - self._parts.started
+            beat = Heartbeat(
+                epoch=self._epoch,
+                n=number,
+                uptime_s=min(round(uptime, 1), LONGEST_UPTIME_S),
+                backlog=self._parts.outbox.backlog,
+            )
+            await self._publish(self._topics.heartbeat(self._settings.handle), catalogue.encode(beat), qos=0)
+            if uptime - last_forgot >= _FORGET_EVERY_S:
+                last_forgot = uptime
+                with contextlib.suppress(sqlite3.Error):  # a full disk; the next hour tries again
+                    self._parts.commands.forget_old()
+            self._pace_changed.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._heartbeat_s * random.uniform(0.9, 1.1)):  # noqa: S311 - to spread load
+                    await self._pace_changed.wait()
+
+    async def _deliver(self) -> None:
+        while True:
+            self._parts.to_send.clear()
+            now = time.monotonic()
+            rows = self._delivery.take(now)
+            # Started in order and so sent in order; waiting for all keeps the broker's pace.
+            await asyncio.gather(*(self._send(row) for row in rows))
+            if not rows:
+                again = self._delivery.again_at()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(None if again is None else max(0.05, again - now)):
+                        await self._parts.to_send.wait()
+
+    async def _send(self, row: Row) -> None:
+        topic, payload = wire(row, self._topics, self._settings.handle, self._epoch)
+        await self._publish(topic, payload, qos=1)
+
+    async def _publish(self, topic: str, payload: bytes, *, qos: int) -> None:
+        # Whether the connection still lives is the listener's to say: it must first read what the hub said last.
+        try:
+            await self._client.publish(topic, payload, qos=qos)
+        except aiomqtt.MqttError as error:
+            log.debug("publishing to %s: %s", topic, error)
+            await asyncio.sleep(1)
+
+    # --- listening --------------------------------------------------------------------------------------------------
+
+    async def _listen(self) -> None:
+        async for message in self._client.messages:
+            topic = message.topic.value
+            parsed = catalogue.parse_topic(topic, self._settings.root)
+            if parsed is None or parsed.handle != self._settings.handle:
+                log.warning("a message on the topic %.200s is none of this device; left alone", topic)
+                continue
+            if parsed.kind not in ("cmd", "welcome", "receipt", "denied") or not isinstance(message.payload, bytes):
+                continue
+            try:
+                self._take(parsed, catalogue.decode(parsed.kind, message.payload))
+            except ProtocolError as error:
+                log.warning("a malformed message on %s is left alone: %.300s", topic, error)
+            except (sqlite3.Error, OutboxError) as error:
+                log.error("a message on %s could not be handled: %s", topic, error)
+
+    def _take(self, parsed: Parsed, message: Any) -> None:
+        if parsed.kind == "cmd":
+            self._parts.commands.receive(parsed.levels[0], parsed.levels[1], message)
+        elif isinstance(message, Welcome):
+            self._take_welcome(message)
+        elif isinstance(message, Receipt):
+            self._take_receipt(message)
+        elif isinstance(message, Denied):
+            self._take_denied(message)
+
+    def _take_welcome(self, welcome: Welcome) -> None:
+        if welcome.epoch != self._epoch:
+            return  # the answer to an earlier connection
+        ahead = self._parts.clock.learn(welcome.now)
+        if abs(ahead) > TOLERANCE:
+            log.warning("this clock is %.0f s ahead of the hub's; deadlines go by the hub's", ahead.total_seconds())
+        if welcome.heartbeat_s != self._heartbeat_s:
+            self._heartbeat_s = welcome.heartbeat_s
+            self._pace_changed.set()
+        if not self._welcomed.is_set():
+            self._welcomed.set()
+            self._parts.status.online()
+            log.info(
+                "hub answered: online, heartbeat every %g s, scopes %s", welcome.heartbeat_s, " ".join(welcome.scopes)
+            )
+
+    def _take_receipt(self, receipt: Receipt) -> None:
+        self._delivery.answered(self._parts.outbox.drop(receipt.ids))
+        self._parts.status.last_receipt_at = datetime.now(UTC)
+        for message_id in receipt.ids:
+            self._parts.receipts.settle(message_id)
+        self._parts.to_send.set()
+
+    def _take_denied(self, denied: Denied) -> None:
+        log.warning("the hub denied %s %.200s: %.500s", denied.action, denied.topic, denied.reason)
+        self._parts.status.denied(denied)
+        if denied.epoch is not None and denied.epoch > self._epoch:
+            if self._parts.epochs.jump_above(denied.epoch):
+                self._epoch_passed.set()
+            else:
+                log.error("the hub knows epoch %d, and there is no higher one", denied.epoch)
+        if denied.action == "message" and denied.epoch is None:
+            self._set_aside(denied)
+
+    def _set_aside(self, denied: Denied) -> None:
+        """What the hub refused for good is not sent again; it is kept apart with the reason."""
+        parsed = catalogue.parse_topic(denied.topic, self._settings.root)
+        if parsed is None or parsed.handle != self._settings.handle:
+            return
+        ids = [denied.id] if denied.id else []
+        if parsed.kind == "reply":
+            ids = self._parts.outbox.replies_to(parsed.levels[0])
+        for message_id in ids:
+            self._delivery.answered(self._parts.outbox.set_aside(message_id, denied.reason))
+            self._parts.receipts.settle(message_id, denied.reason)
+
+
+async def _until_first(*parts: Coroutine[Any, Any, Any]) -> None:
+    """Run all until one ends; then the others are cancelled and its error, if any, is raised."""
+    tasks = [asyncio.create_task(part) for part in parts]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in tasks:
+        if task in done:
+            task.result()
