@@ -90,9 +90,7 @@ _turns: Final = threading.BoundedSemaphore(2)
 def check_new(password: str, *, email: str, field: str = "password") -> None:
     """Raise `Invalid` naming the rule that a new password breaks."""
     if len(password) < MIN_LENGTH:
-        raise Invalid(
-            f"Use at least {MIN_LENGTH} characters; a few words in a row are easy to keep in mind.", field=field
-        )
+        raise Invalid(f"Use at least {MIN_LENGTH} characters.", field=field)
     if len(password) > MAX_LENGTH:
         raise Invalid(f"Use at most {MAX_LENGTH} characters.", field=field)
     if "\0" in password:

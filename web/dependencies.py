@@ -1,7 +1,7 @@
 """What a handler may ask for in its signature: the transaction, who is asking, and the agent that is looked at.
 
 The permission statement of a page is its signature: `CurrentVisitor` (signed in), `CurrentAgent` (any member of the
-agent), `MemberAgent`, `AdminAgent`, `OwnerAgent` (at least that role).
+agent), `MemberAgent`, `AdminAgent`, `OwnerAgent` (at least that role). `MaybeVisitor` and `MaybeAgent` refuse nobody.
 """
 
 from collections.abc import Callable, Iterator
@@ -96,7 +96,7 @@ class AgentContext:
         return self.agent.role
 
 
-def _agent(request: Request, visitor: CurrentVisitor, session: Db) -> AgentContext:
+def _maybe_agent(request: Request, visitor: CurrentVisitor, session: Db) -> AgentContext | None:
     """The agent named by the path or the query (404 unless a member), else the one chosen last, else the first."""
     found = memberships_of(session, visitor.user.user_id)
     choices = tuple(AgentView(agent.agent_id, agent.name, role) for agent, role in found)
@@ -112,10 +112,19 @@ def _agent(request: Request, visitor: CurrentVisitor, session: Db) -> AgentConte
     elif choices:
         chosen = by_id.get(remembered, choices[0])
     else:
-        raise NotFound("You are not a member of any agent. Ask an owner or admin to add you.", field="agent")
+        return None
     context = AgentContext(chosen, choices)
     request.state.agent = context
     return context
+
+
+MaybeAgent = Annotated[AgentContext | None, Depends(_maybe_agent)]
+
+
+def _agent(current: MaybeAgent) -> AgentContext:
+    if current is None:
+        raise NotFound("You are not a member of any agent. Ask an owner or admin to add you.", field="agent")
+    return current
 
 
 CurrentAgent = Annotated[AgentContext, Depends(_agent)]

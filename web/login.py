@@ -10,7 +10,7 @@ from hub import identity, sign_in
 from hub.errors import Conflict, Invalid, NotFound
 from hub.sign_in import LinkView, SignInRefused, Visitor
 from hub.tables import User
-from web.dependencies import CurrentVisitor, Db, MaybeVisitor, Now, WebSettings
+from web.dependencies import CurrentVisitor, Db, MaybeAgent, MaybeVisitor, Now, WebSettings
 from web.security import forget_session_cookie, set_session_cookie
 from web.templating import local_path, redirect, render
 
@@ -143,13 +143,15 @@ def do_invite(
 
 
 @router.get("/account")
-def show_account(request: Request, session: Db, visitor: CurrentVisitor, now: Now) -> Response:
+def show_account(request: Request, session: Db, visitor: CurrentVisitor, _: MaybeAgent, now: Now) -> Response:
     """One's name, password and signed-in browsers."""
     return _account(request, session, visitor, now)
 
 
 @router.post("/account/name")
-def rename(request: Request, session: Db, visitor: CurrentVisitor, now: Now, display_name: Text = "") -> Response:
+def rename(
+    request: Request, session: Db, visitor: CurrentVisitor, _: MaybeAgent, now: Now, display_name: Text = ""
+) -> Response:
     """Change the name that others see."""
     try:
         name = identity.check_display_name(display_name)
@@ -164,6 +166,7 @@ def change_password(
     request: Request,
     session: Db,
     visitor: CurrentVisitor,
+    _: MaybeAgent,
     now: Now,
     current_password: Text = "",
     new_password: Text = "",

@@ -20,6 +20,9 @@ document.addEventListener("submit", (event) => {
   event.submitter?.setAttribute("aria-busy", "true");
 });
 
+// A form that came back starts where something is wrong.
+document.querySelector("[aria-invalid=true]")?.focus();
+
 // Back from the page that the form led to: it may be sent again.
 addEventListener("pageshow", () => {
   for (const form of document.querySelectorAll("form[data-sent]")) {
