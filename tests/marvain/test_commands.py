@@ -1,0 +1,97 @@
+"""The commands that change something, against a database of the test's own."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hub import identity
+from hub.database import Database
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture
+def run(run_cli: Callable, database_url: str, database: Database, tmp_path: Path) -> Callable:
+    with database.transaction() as session:
+        identity.ensure_first_agent(session)
+
+    def one(*arguments: str, stdin: str = "") -> object:
+        environment = {"MARVAIN_DATABASE_URL": database_url}
+        return run_cli(*arguments, "--data", str(tmp_path / "data"), "--json", stdin=stdin, environment=environment)
+
+    return one
+
+
+def answer(done: object) -> object:
+    assert done.returncode == 0, done.stderr  # type: ignore[attr-defined]
+    return json.loads(done.stdout)  # type: ignore[attr-defined]
+
+
+def refusal(done: object) -> tuple[int, str | None]:
+    assert done.stdout == ""  # type: ignore[attr-defined]
+    assert "Traceback" not in done.stderr  # type: ignore[attr-defined]
+    return done.returncode, json.loads(done.stderr)["error"].get("field")  # type: ignore[attr-defined]
+
+
+def test_devices_refused(run: Callable) -> None:
+    assert refusal(run("device", "add", "Porch", "--scope", "everything:write")) == (2, "scopes")
+    assert refusal(run("device", "add", "Porch", "--agent", "Elsewhere")) == (3, "agent")
+    assert refusal(run("device", "add", "Porch", "--space", "Moon")) == (3, "space")
+    assert refusal(run("device", "add", "Porch", "--handle", "no_underscore")) == (2, "handle")
+    assert refusal(run("device", "add", "   ")) == (2, "name")
+    assert answer(run("device", "list")) == []
+
+
+def test_a_device_from_first_to_last(run: Callable) -> None:
+    added = answer(run("device", "add", "Front Door", "--space", "home", "--scope", "events:write"))
+    assert set(added) == {"handle", "device_id", "token"}
+    assert added["token"].startswith(f"mv1.{added['handle']}.")
+    assert refusal(run("device", "add", "Other", "--handle", added["handle"])) == (4, "handle")
+    (row,) = answer(run("device", "list"))
+    assert (row["handle"], row["device_id"]) == (added["handle"], added["device_id"])
+    assert row["presence"] == "offline"
+    assert row["last_heard_at"] is None
+    assert row["scopes"] == ["events:write"]
+    assert added["token"] not in json.dumps(row)
+    rotated = answer(run("device", "rotate", added["handle"]))
+    assert rotated["device_id"] == added["device_id"]
+    assert rotated["token"] != added["token"]
+    revoked = answer(run("device", "revoke", added["handle"], "--reason", "lost"))
+    assert revoked["revoked_at"]
+    assert refusal(run("device", "revoke", added["handle"]))[0] == 4
+    assert refusal(run("device", "rotate", added["handle"]))[0] == 4
+
+
+def test_people(run: Callable) -> None:
+    assert refusal(run("user", "add", "no address")) == (2, "email")
+    assert refusal(run("user", "add", "ann@example.org", "--password-stdin", stdin="short\n"))[0] == 2
+    first = answer(
+        run("user", "add", "Ann@example.org", "--password-stdin", stdin="violet teapot on the nineteenth stair\n")
+    )
+    assert (first["email"], first["role"], first["link"]) == ("ann@example.org", "owner", None)
+    second = answer(run("user", "add", "ben@example.org"))
+    assert second["role"] == "member"
+    assert "/invite/" in second["link"]
+    assert refusal(run("user", "add", "eve@example.org", "--role", "owner")) == (4, "role")
+    assert refusal(run("user", "add", "ann@example.org"))[0] == 4
+    # Who never signed in may get another link; the earlier one no longer works then.
+    assert answer(run("user", "add", "ben@example.org"))["link"] != second["link"]
+
+
+def test_agents(run: Callable) -> None:
+    (home,) = answer(run("agent", "list"))
+    assert home["name"] == "Home"
+    assert [space["name"] for space in home["spaces"]] == ["Home"]
+
+
+def test_doctor_on_a_database_of_ones_own(run: Callable) -> None:
+    told = answer(run("doctor"))
+    assert told["ok"]
+    parts = {check["part"]: check for check in told["checks"]}
+    assert parts["postgres"]["found"].startswith("PostgreSQL ")
+    assert parts["pgvector"]["ok"]
+    assert parts["schema"]["ok"]
+    assert parts["instance"]["ok"] is None
+    assert all(check["to_do"] for check in told["checks"] if check["ok"] is False)
