@@ -13,23 +13,29 @@ from sqlmodel import Session
 
 from hub import migrations
 from hub.database import Database, libpq_url
-from marvain.embedded_postgres import EmbeddedPostgres
+from marvain.embedded_postgres import SUPERUSER, EmbeddedPostgres
 
 MakeDatabase = Callable[..., str]
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server on which databases may be made: MARVAIN_TEST_DATABASE_URL, or an embedded one for this run."""
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """A server: the URL of a role that may make databases, and the superuser's where we know it."""
     given = os.environ.get("MARVAIN_TEST_DATABASE_URL")
     if given:
-        yield libpq_url(given)
+        yield libpq_url(given), libpq_url(given)
         return
     server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), durable=False)
     try:
-        yield libpq_url(server.start())
+        yield libpq_url(server.start()), server._url(SUPERUSER, SUPERUSER)
     finally:
         server.destroy()
+
+
+@pytest.fixture(scope="session")
+def postgres_url(postgres: tuple[str, str]) -> str:
+    """A server on which databases may be made: MARVAIN_TEST_DATABASE_URL, or an embedded one for this run."""
+    return postgres[0]
 
 
 def _named(url: str, database: str) -> str:

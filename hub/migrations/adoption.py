@@ -14,7 +14,7 @@ from psycopg import sql
 
 from hub.migrations.errors import SchemaForeign
 from hub.migrations.files import MigrationFile
-from hub.migrations.ledger import run_script
+from hub.migrations.ledger import LEDGER_TABLES, run_script
 
 # The files that describe the earlier system; from 005 on the way is ours.
 LEGACY_FILES: Final = 4
@@ -51,7 +51,7 @@ class Adoption:
 def examine(connection: psycopg.Connection, files: list[MigrationFile]) -> Adoption:
     """What can be adopted of a database without a ledger; changes nothing. Raises SchemaForeign naming what differs."""
     present = _tables(connection, "current_schema()::regnamespace")
-    if not present:
+    if present.keys() <= LEDGER_TABLES:
         return Adoption([], [])
     adopted: list[MigrationFile] = []
     alignments: list[str] = []
@@ -113,6 +113,8 @@ def _made_by(
             known |= tables.keys()
 
     with connection.transaction(force_rollback=True):
+        # An extension cannot live among temporary tables, so it comes first; the files then find it there.
+        run_script(connection, "pgvector", "CREATE EXTENSION IF NOT EXISTS vector")
         # The first schema in the path is where a plain CREATE TABLE puts its table.
         connection.execute("SELECT set_config('search_path', 'pg_temp, ' || current_setting('search_path'), true)")
         yield steps()

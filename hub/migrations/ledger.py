@@ -29,6 +29,7 @@ LOCK_WAIT: Final = "10min"
 # Waiting long for a table lock would stop every service behind us: rather fail, and say so.
 TABLE_LOCK_WAIT: Final = "30s"
 
+LEDGER_TABLES: Final = frozenset({"_yoyo_log", "_yoyo_migration", "_yoyo_version", "schema_checksums"})
 CHECKSUMS: Final = """
 CREATE TABLE IF NOT EXISTS schema_checksums (
     migration_id text PRIMARY KEY,
@@ -77,9 +78,10 @@ def run_script(connection: psycopg.Connection, name: str, script: str) -> None:
     except psycopg.Error as error:
         position = error.diag.statement_position
         line = f", line {script.count(chr(10), 0, int(position) - 1) + 1}" if position else ""
-        detail = f" ({error.diag.message_detail})" if error.diag.message_detail else ""
         reason = error.diag.message_primary or str(error).strip()
-        raise MigrationFailed(f"{name}{line}: {reason}{detail}; nothing of this file was kept") from error
+        more = " ".join(part for part in (error.diag.message_detail, error.diag.message_hint) if part)
+        reason += f" ({more})" if more else ""
+        raise MigrationFailed(f"{name}{line}: {reason}; nothing of this file was kept") from error
 
 
 class Ledger(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo has no types

@@ -5,6 +5,7 @@ import threading
 
 import psycopg
 import pytest
+from sqlalchemy import make_url
 
 from hub import migrations
 from hub.errors import Invalid
@@ -165,6 +166,29 @@ def test_dollar_quotes_percent_signs_and_other_letters_survive(fresh, folder):
     assert migrations.migrate(fresh.url, folder) == [NEXT]
     assert fresh.rows("SELECT x FROM odd") == [("a; $$ %s %(x)s :name — Grüße",)]
     assert migrations.rollback(fresh.url, "15", folder) == [NEXT]
+
+
+@pytest.mark.parametrize("table", [None, "recipes"])
+def test_the_vector_extension_is_brought_where_it_is_missing(make_database, postgres, table):
+    """`template0` is bare: on a server of one's own nobody has prepared anything."""
+    url = make_database("template0")
+    name = make_url(url).database
+    # pgvector 0.8 may be brought by superusers alone.
+    superuser = make_url(postgres[1]).set(database=name).render_as_string(hide_password=False)
+    if table:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(f"CREATE TABLE {table} (x int)".encode())
+    assert len(migrations.plan(superuser).apply) == len(FILES)
+    assert len(migrations.migrate(superuser)) == len(FILES)
+
+
+def test_a_role_that_may_not_bring_the_extension_is_told_so(make_database):
+    url = make_database("template0")
+    with psycopg.connect(url) as connection:
+        if connection.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone() == (True,):
+            pytest.skip("this server was given with a superuser")
+    with pytest.raises(migrations.MigrationFailed, match="Must be superuser to create this extension"):
+        migrations.migrate(url)
 
 
 def at_once(count, work):
