@@ -32,8 +32,8 @@ State = Literal["new", "admitting", "open", "closed"]
 _FLUSH_AT: Final = 128 * 1024
 # Topics whose route a connection remembers.
 _MOST_ROUTES: Final = 10_000
-# A client that reads so little that even its acknowledgements pile up is cut off.
-_HOPELESS: Final = 4 * 1024 * 1024
+# A client that sends on and on and does not read our answers is cut off when so many bytes of them wait.
+_MOST_UNREAD: Final = 256 * 1024
 # Messages on `denied` that one connection causes, per topic and second, and in all.
 _TOLD_PER_SECOND: Final = 20
 
@@ -49,6 +49,7 @@ class Connection(asyncio.Protocol):
         "_paused",
         "_timer",
         "_told",
+        "_unread",
         "broker",
         "keep_alive_s",
         "kind",
@@ -79,6 +80,7 @@ class Connection(asyncio.Protocol):
         self._partial = bytearray()
         self._needed = 0
         self._paused = False
+        self._unread = 0
         self._heard_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._closer: asyncio.TimerHandle | None = None
@@ -129,6 +131,7 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._paused = False
+        self._unread = 0
         self.flush()
         if self.session is not None and self.session.queue and self.state == "open":
             self.session.pump()
@@ -146,16 +149,19 @@ class Connection(asyncio.Protocol):
 
     def flush(self) -> None:
         if self._paused or not self.out:
-            if self.out_bytes > self._hopeless():
-                self.loop.call_soon(self.fail, "does not read what it is sent")
             return
         data = b"".join(self.out)
         self.out.clear()
         self.out_bytes = 0
         self.transport.write(data)
 
-    def _hopeless(self) -> int:
-        return _HOPELESS + (self.session.limits.out_bytes if self.session else 0)
+    def _answer(self, data: bytes) -> None:
+        """Send what the peer asked for by sending something itself."""
+        self.send(data)
+        if self._paused:
+            self._unread += len(data)
+            if self._unread > _MOST_UNREAD:
+                raise MalformedPacket("sends on and does not read the answers")
 
     # --- ending -------------------------------------------------------------------------------------------------
 
@@ -297,7 +303,7 @@ class Connection(asyncio.Protocol):
                     else:
                         for target, granted in route.targets:
                             target.deliver(message, granted)
-                    self.send(b"\x40\x02" + packet_id)
+                    self._answer(b"\x40\x02" + packet_id)
                 elif qos == 2:
                     self._publish2(session, route, head, topic, data[topic_end:stop])
                 else:
@@ -361,7 +367,7 @@ class Connection(asyncio.Protocol):
         if packet_id not in session.incoming:
             session.incoming.add(packet_id)
             self._publish_specially(route, Message(topic, rest[2:], 2), head & 1)
-        self.send(b"\x50\x02" + rest[:2])
+        self._answer(b"\x50\x02" + rest[:2])
 
     def tell_denied(self, action: Literal["connect", "publish", "subscribe"], topic: str, reason: str) -> None:
         """Tell the device on its `denied` topic: once a second per topic, and not more than a few in all."""
@@ -394,12 +400,12 @@ class Connection(asyncio.Protocol):
             packet_id, filters = packets.parse_unsubscribe(body)
             for topic_filter in filters:
                 self.broker.router.unsubscribe(session, topic_filter)
-            self.send(packets.unsuback(packet_id))
+            self._answer(packets.unsuback(packet_id))
         elif kind in {packets.PINGREQ, packets.DISCONNECT}:
             if body:
                 raise MalformedPacket(f"{packets.NAMES[kind]} with a body")
             if kind == packets.PINGREQ:
-                self.send(packets.PINGRESP)
+                self._answer(packets.PINGRESP)
             else:
                 self._end("DISCONNECT", publish_will=False)
         else:
@@ -410,12 +416,12 @@ class Connection(asyncio.Protocol):
             raise MalformedPacket(f"{packets.NAMES[kind]} with {len(body)} bytes in place of 2")
         packet_id = int.from_bytes(body, "big")
         if kind == packets.PUBREC:
-            self.send(session.received(packet_id))
+            self._answer(session.received(packet_id))
         elif kind == packets.PUBCOMP:
             session.complete(packet_id)
         elif kind == packets.PUBREL:
             session.incoming.discard(packet_id)
-            self.send(b"\x70\x02" + body)
+            self._answer(b"\x70\x02" + body)
 
     def _connect(self, body: bytes) -> None:
         connect = packets.parse_connect(body)

@@ -16,7 +16,7 @@ log = structlog.get_logger(__name__)
 
 FLUSH_EVERY_S: Final = 1.0
 # Different refusals kept at a time; a flood of ever new ones is then counted as one.
-MOST_KEPT: Final = 1_000
+MOST_KEPT: Final = 200
 _MAX_TEXT: Final = 300
 
 
