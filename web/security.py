@@ -99,6 +99,10 @@ def refusal(headers: Headers, *, has_session: bool) -> str | None:
     return None
 
 
+# A page has some thirty files; what only matters for documents would weigh more there than some of the files.
+_FILE_HEADERS = {name: _HEADERS[name] for name in ("X-Content-Type-Options", "Cross-Origin-Resource-Policy")}
+
+
 class Guard:
     """Wraps the whole app: origin check, body limit, security headers, rolling cookie, and the last catch of faults."""
 
@@ -148,7 +152,8 @@ class Guard:
 
     def _add_headers(self, request: Request, message: Message) -> None:
         headers = MutableHeaders(scope=message)
-        for name, value in _HEADERS.items():
+        is_file = request.url.path.startswith("/static/")
+        for name, value in (_FILE_HEADERS if is_file else _HEADERS).items():
             headers.setdefault(name, value)
         headers.setdefault("Cache-Control", "no-store")
         if request.url.scheme == "https":
