@@ -32,6 +32,10 @@ from satellite_agent.verbs.verb import Verb
 
 log = logging.getLogger(__name__)
 
+# A hello is said again, ever more slowly, until the hub has answered: the broker may have been back before the hub.
+FIRST_PATIENCE_S: Final = 1.0
+LAST_PATIENCE_S: Final = 60.0
+# Silence of this length is worth a line in the log.
 WELCOME_WITHIN_S: Final = 10.0
 # A heartbeat tells no more than a year.
 LONGEST_UPTIME_S: Final = 31_536_000.0
@@ -105,16 +109,17 @@ class Session:
             verbs=[verb.announced() for verb in self._parts.verbs.values()],
             heartbeat_s=self._settings.heartbeat_s,
         )
-        patience = WELCOME_WITHIN_S
-        while True:
+        began, patience, warned = time.monotonic(), FIRST_PATIENCE_S, False
+        while not self._welcomed.is_set():
             await self._publish(self._topics.hello(self._settings.handle), catalogue.encode(hello), qos=1)
-            try:
-                async with asyncio.timeout(patience):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience * random.uniform(0.9, 1.1)):  # noqa: S311 - to spread load
                     await self._welcomed.wait()
-                    break
-            except TimeoutError:
-                log.warning("the hub is away: connected to its broker, but no welcome within %.0f s", patience)
-                patience = min(patience * 2, 600)
+            patience = min(patience * 2, LAST_PATIENCE_S)
+            waited = time.monotonic() - began
+            if not self._welcomed.is_set() and waited >= WELCOME_WITHIN_S and not warned:
+                warned = True
+                log.warning("the hub is away: connected to its broker, but no welcome within %.0f s", waited)
         await asyncio.Event().wait()  # the greeting is over; the connection goes on
 
     async def _beat(self) -> None:
@@ -140,6 +145,8 @@ class Session:
                     await self._pace_changed.wait()
 
     async def _deliver(self) -> None:
+        # What is said before the hub has answered may reach a broker that keeps it for nobody; on disk it is safe.
+        await self._welcomed.wait()
         while True:
             self._parts.to_send.clear()
             now = time.monotonic()
