@@ -15,7 +15,7 @@ help:  ## List what can be made.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1@\2/' | column -t -s @ 2>/dev/null || true
 
 run: $(STAMP)  ## Start Marvain here; ARGS="--web-port 9000" are passed on.
-	@setup/quiet-interrupt $(BIN)/marvain up $(ARGS)
+	@exec $(BIN)/marvain up $(ARGS)
 
 test: $(STAMP) system-packages  ## Run all tests; TESTS=tests/hub or ARGS="-k presence" narrow it.
 	@$(BIN)/python -m pytest $(TESTS) $(ARGS)

@@ -13,7 +13,7 @@ from sqlmodel import Session
 
 from hub import migrations
 from hub.database import Database, libpq_url
-from marvain.embedded_postgres import SUPERUSER, EmbeddedPostgres
+from marvain.embedded_postgres import EmbeddedPostgres
 
 MakeDatabase = Callable[..., str]
 
@@ -27,7 +27,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, st
         return
     server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), durable=False)
     try:
-        yield libpq_url(server.start()), server._url(SUPERUSER, SUPERUSER)
+        yield libpq_url(server.start()), server.superuser_url
     finally:
         server.destroy()
 

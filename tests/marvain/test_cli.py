@@ -77,7 +77,7 @@ def test_the_life_of_an_instance_that_is_not_up(run_cli: Callable, folder: Path)
     assert answer(run("migrate", "--rollback-to", before))["rolled_back"] == [newest]  # type: ignore[index]
     assert refusal(run("migrate", "--rollback-to", "999"))[0] == 2
     assert answer(run("migrate"))["applied"] == [newest]  # type: ignore[index]
-    assert EmbeddedPostgres(folder).running() is None
+    assert EmbeddedPostgres(folder).attach() is None
 
     # `up` makes the first agent; without it there is none to add to.
     code, error = refusal(run("device", "add", "Porch"))
