@@ -28,6 +28,7 @@ SUBPROTOCOL: Final = "mqtt"
 MAX_FRAME: Final = 256 * 1024
 CHUNK: Final = 64 * 1024
 CONNECT_TIMEOUT_S: Final = 5.0
+CLOSE_TIMEOUT_S: Final = 5.0
 
 # WebSocket close codes (RFC 6455, 7.4.1, and IANA's registry).
 NORMAL: Final = 1000
@@ -68,8 +69,10 @@ async def mqtt(websocket: WebSocket) -> None:
         await websocket.accept(SUBPROTOCOL)
         ended = await _carry(websocket, reader, writer)
         if websocket.application_state is WebSocketState.CONNECTED:
-            with contextlib.suppress(RuntimeError, WebSocketDisconnect):
-                await websocket.close(ended.code, ended.reason)
+            # A page that does not read would not take the farewell either.
+            with contextlib.suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
+                async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                    await websocket.close(ended.code, ended.reason)
     except WebSocketDisconnect:
         pass  # gone while it was being accepted
     finally:
