@@ -111,6 +111,9 @@ class Cluster:
         if not self.data.joinpath("PG_VERSION").exists():
             self._initialise()
         self._check_version()
+        # A missing one is said before anything runs.
+        for role in (ROLE, SUPERUSER):
+            self.password(role)
 
     def _initialise(self) -> None:
         # Only `data` belongs to the account: what root writes beside it must not be the account's to replace.
