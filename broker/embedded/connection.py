@@ -1,4 +1,4 @@
-"""One MQTT connection: takes every whole packet of a chunk apart at once, and writes once per turn of the loop."""
+"""One MQTT connection: its states, its timers, and its writes, which are gathered once per turn of the loop."""
 
 import asyncio
 import time
@@ -6,20 +6,17 @@ from typing import TYPE_CHECKING, Final, Literal, cast
 
 import structlog
 
-from broker.embedded import packets
+from broker.embedded import packets, reading
 from broker.embedded.limits import (
     CLOSE_TIMEOUT_S,
     CONNECT_TIMEOUT_S,
     MAX_ADMISSIONS,
-    MAX_LEVELS,
     MAX_PACKET_BYTES,
 )
-from broker.embedded.message import Message
 from broker.embedded.packets import MalformedPacket, Will
 from broker.embedded.routing import Route
 from broker.embedded.session import Session
 from hub.access import decide
-from hub.access.grants import valid_topic
 
 if TYPE_CHECKING:
     from broker.embedded.broker import Broker
@@ -30,8 +27,6 @@ State = Literal["new", "admitting", "open", "closed"]
 
 # Handed to the system before the turn ends once this much has gathered.
 _FLUSH_AT: Final = 128 * 1024
-# Topics whose route a connection remembers.
-_MOST_ROUTES: Final = 10_000
 # A client that sends on and on and does not read our answers is cut off when so many bytes of them wait.
 _MOST_UNREAD: Final = 256 * 1024
 # Messages on `denied` that one connection causes, per topic and second, and in all.
@@ -44,7 +39,6 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_closer",
         "_heard_at",
-        "_needed",
         "_partial",
         "_paused",
         "_timer",
@@ -54,6 +48,7 @@ class Connection(asyncio.Protocol):
         "keep_alive_s",
         "kind",
         "loop",
+        "needed",
         "out",
         "out_bytes",
         "peer",
@@ -78,7 +73,7 @@ class Connection(asyncio.Protocol):
         self.routes: dict[bytes, Route] = {}
         self.transport: asyncio.Transport
         self._partial = bytearray()
-        self._needed = 0
+        self.needed = 0
         self._paused = False
         self._unread = 0
         self._heard_at = 0.0
@@ -111,7 +106,7 @@ class Connection(asyncio.Protocol):
                 if len(self._partial) > 2 * MAX_PACKET_BYTES:
                     self.fail("sends too much before its CONNECT was answered")
                 return
-            if len(self._partial) < self._needed:
+            if len(self._partial) < self.needed:
                 return
             data = bytes(self._partial)
             self._partial.clear()
@@ -155,7 +150,7 @@ class Connection(asyncio.Protocol):
         self.out_bytes = 0
         self.transport.write(data)
 
-    def _answer(self, data: bytes) -> None:
+    def answer(self, data: bytes) -> None:
         """Send what the peer asked for by sending something itself."""
         self.send(data)
         if self._paused:
@@ -234,140 +229,13 @@ class Connection(asyncio.Protocol):
 
     def _take(self, data: bytes) -> None:
         try:
-            consumed = self._parse(data)
+            consumed = reading.read(self, data)
         except MalformedPacket as error:
             self.fail(str(error))
             return
         if self.state != "closed" and consumed < len(data):
             # Rest of a chunk behind CONNECT, or the beginning of a packet.
             self._partial[:0] = data[consumed:]
-
-    def _parse(self, data: bytes) -> int:  # noqa: C901, PLR0912, PLR0915 - the hot path is one loop on purpose
-        """Handle every whole packet; returns where the first incomplete one begins."""
-        pos = 0
-        end = len(data)
-        self._needed = 0
-        session = self.session
-        while end - pos >= 2:
-            head = data[pos]
-            length = data[pos + 1]
-            body = pos + 2
-            if length > 127:
-                length, body = _long_length(data, pos, end)
-                if not body:
-                    break
-                if length > MAX_PACKET_BYTES:
-                    raise self._too_large(head, length)
-            stop = body + length
-            if session is None and head != 0x10:
-                raise MalformedPacket("the first packet is not CONNECT")
-            if stop > end:
-                self._needed = stop - pos
-                break
-            if 0x30 <= head < 0x40 and session is not None:
-                # PUBLISH
-                qos = head >> 1 & 3
-                if length < 2:
-                    raise MalformedPacket("PUBLISH: ends before the topic")
-                topic_end = body + 2 + (data[body] << 8 | data[body + 1])
-                payload = topic_end + 2 if qos else topic_end
-                if payload > stop:
-                    raise MalformedPacket("PUBLISH: ends within the topic or before the packet identifier")
-                topic = data[body + 2 : topic_end]
-                route = self.routes.get(topic)
-                if route is None or not route.live:
-                    route = self._route(topic)
-                if not qos:
-                    if head & 8:
-                        raise MalformedPacket("PUBLISH: DUP is set at QoS 0")
-                    if route.refused or head & 1:
-                        self._publish_specially(route, Message(topic, data[payload:stop], 0), head & 1)
-                    else:
-                        packet = data[pos:stop]
-                        message = None
-                        for target, _ in route.targets:
-                            if target.queue:
-                                message = message or Message(topic, data[payload:stop], 0)
-                                target.deliver(message, 0)
-                            else:
-                                target.deliver_packet(packet)
-                elif qos == 1:
-                    packet_id = data[topic_end:payload]
-                    if packet_id == b"\0\0":
-                        raise MalformedPacket("PUBLISH: the packet identifier is 0")
-                    message = Message(
-                        topic, data[payload:stop], 1, front1=data[pos:topic_end] if head == 0x32 else None
-                    )
-                    if route.refused or head & 1:
-                        self._publish_specially(route, message, head & 1)
-                    else:
-                        for target, granted in route.targets:
-                            target.deliver(message, granted)
-                    self._answer(b"\x40\x02" + packet_id)
-                elif qos == 2:
-                    self._publish2(session, route, head, topic, data[topic_end:stop])
-                else:
-                    raise MalformedPacket("PUBLISH: QoS 3")
-            elif head == 0x40 and length == 2 and session is not None:
-                session.acknowledge(data[body] << 8 | data[body + 1])
-            else:
-                self._control(head, data[body:stop])
-                session = self.session
-                if self.state != "open":
-                    return stop
-            pos = stop
-        return pos
-
-    def _too_large(self, head: int, length: int) -> MalformedPacket:
-        name = packets.NAMES.get(head >> 4, "packet")
-        reason = f"{name} of {length} bytes is larger than the limit of {MAX_PACKET_BYTES}"
-        if self.session is not None and head >> 4 == packets.PUBLISH:
-            self.tell_denied("publish", "", reason)
-        return MalformedPacket(reason)
-
-    def _route(self, topic: bytes) -> Route:
-        """The route of a topic for this publisher: the shared one, or one that says why it may not."""
-        text = packets.decode_string(topic, "PUBLISH: the topic")
-        if not valid_topic(text):
-            raise MalformedPacket("PUBLISH: the topic is empty or holds a wildcard")
-        session = self.session
-        assert session is not None  # noqa: S101 - called while open
-        verdict = decide.publish(session.principal, text)
-        if not verdict:
-            route = Route((), verdict.reason)
-        elif text.count("/") >= MAX_LEVELS:
-            route = Route((), f"a topic has at most {MAX_LEVELS} levels here")
-        else:
-            route = self.broker.router.route(text)
-        if len(self.routes) >= _MOST_ROUTES:
-            self.routes.clear()
-        self.routes[topic] = route
-        return route
-
-    def _publish_specially(self, route: Route, message: Message, retain: int) -> None:
-        """What is refused, and what is to be retained."""
-        session = self.session
-        assert session is not None  # noqa: S101
-        topic = message.topic.decode()
-        refused = route.refused
-        if not refused and retain and not self.broker.retain(topic, message, session):
-            refused = f"more than {session.limits.retained} retained topics"
-        if refused:
-            self.broker.refusals.add(session.username, "publish", topic, refused)
-            self.tell_denied("publish", topic, refused)
-            return
-        for target, granted in route.targets:
-            target.deliver(message, granted)
-
-    def _publish2(self, session: Session, route: Route, head: int, topic: bytes, rest: bytes) -> None:
-        packet_id = int.from_bytes(rest[:2], "big")
-        if not packet_id:
-            raise MalformedPacket("PUBLISH: the packet identifier is 0")
-        # A repeat of what was taken already is answered and not routed again (4.3.3-2).
-        if packet_id not in session.incoming:
-            session.incoming.add(packet_id)
-            self._publish_specially(route, Message(topic, rest[2:], 2), head & 1)
-        self._answer(b"\x50\x02" + rest[:2])
 
     def tell_denied(self, action: Literal["connect", "publish", "subscribe"], topic: str, reason: str) -> None:
         """Tell the device on its `denied` topic: once a second per topic, and not more than a few in all."""
@@ -381,49 +249,7 @@ class Connection(asyncio.Protocol):
         self._told[action, topic] = now
         self.broker.tell_denied(session.username, action, topic, reason)
 
-    # --- the rare packets ---------------------------------------------------------------------------------------
-
-    def _control(self, head: int, body: bytes) -> None:
-        kind = head >> 4
-        if packets.FLAGS.get(kind) != head & 0xF:
-            name = packets.NAMES.get(kind, f"packet type {kind}")
-            raise MalformedPacket(f"{name} with flags {head & 0xF} is not for a server")
-        session = self.session
-        if session is None:
-            self._connect(body)
-        elif kind == packets.CONNECT:
-            raise MalformedPacket("a second CONNECT")
-        elif kind == packets.SUBSCRIBE:
-            packet_id, asked = packets.parse_subscribe(body)
-            self.broker.subscribe(self, session, packet_id, asked)
-        elif kind == packets.UNSUBSCRIBE:
-            packet_id, filters = packets.parse_unsubscribe(body)
-            for topic_filter in filters:
-                self.broker.router.unsubscribe(session, topic_filter)
-            self._answer(packets.unsuback(packet_id))
-        elif kind in {packets.PINGREQ, packets.DISCONNECT}:
-            if body:
-                raise MalformedPacket(f"{packets.NAMES[kind]} with a body")
-            if kind == packets.PINGREQ:
-                self._answer(packets.PINGRESP)
-            else:
-                self._end("DISCONNECT", publish_will=False)
-        else:
-            self._acknowledgement(session, kind, body)
-
-    def _acknowledgement(self, session: Session, kind: int, body: bytes) -> None:
-        if len(body) != 2:
-            raise MalformedPacket(f"{packets.NAMES[kind]} with {len(body)} bytes in place of 2")
-        packet_id = int.from_bytes(body, "big")
-        if kind == packets.PUBREC:
-            self._answer(session.received(packet_id))
-        elif kind == packets.PUBCOMP:
-            session.complete(packet_id)
-        elif kind == packets.PUBREL:
-            session.incoming.discard(packet_id)
-            self._answer(b"\x70\x02" + body)
-
-    def _connect(self, body: bytes) -> None:
+    def connect(self, body: bytes) -> None:
         connect = packets.parse_connect(body)
         broker = self.broker
         if connect.level != 4:
@@ -461,16 +287,3 @@ class Connection(asyncio.Protocol):
             data = bytes(self._partial)
             self._partial.clear()
             self._take(data)
-
-
-def _long_length(data: bytes, pos: int, end: int) -> tuple[int, int]:
-    """A remaining length of two to four bytes and where the body begins; (0, 0) when it is not all there."""
-    length = 0
-    for index in range(4):
-        at = pos + 1 + index
-        if at >= end:
-            return 0, 0
-        length |= (data[at] & 127) << (7 * index)
-        if data[at] < 128:
-            return length, at + 1
-    raise MalformedPacket("the remaining length is longer than four bytes")

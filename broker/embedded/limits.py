@@ -10,6 +10,8 @@ CONNECT_TIMEOUT_S: Final = 10.0
 # After being told to go, a peer that does not read has this long before its connection is cut.
 CLOSE_TIMEOUT_S: Final = 2.0
 MAX_LEVELS: Final = 128
+# Topics whose route a connection remembers.
+MOST_ROUTES: Final = 10_000
 # Admissions that wait for the database; more are told that the broker is unavailable.
 MAX_ADMISSIONS: Final = 1_000
 

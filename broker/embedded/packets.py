@@ -1,6 +1,6 @@
 """MQTT 3.1.1 on the wire: strict parsers for what clients send seldom, encoders for what the broker sends.
 
-PUBLISH and the acknowledgements are taken apart where they arrive, in `connection`, because their speed matters.
+PUBLISH and the acknowledgements are taken apart where they arrive, in `reading`, because their speed matters.
 """
 
 from dataclasses import dataclass

@@ -223,7 +223,7 @@ def test_without_the_database_nobody_new_comes_in_and_nobody_is_put_out(own_hous
         admin.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(name)))
         admin.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE application_name LIKE 'marvain broker%' AND datname = %s",
+            " WHERE application_name LIKE 'marvain broker%%' AND datname = %s",
             [name],
         )
         assert house.dial().connect(device.handle, device.handle, token).body[1] == 3

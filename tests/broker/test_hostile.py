@@ -48,6 +48,7 @@ def test_malformed_before_connect(house: House, bystander: Any, data: bytes) -> 
 
 
 MALFORMED_LATER = {
+    "a length longer than it needs to be": b"\x30\x83\x00\0\1a",
     "publish qos 3": b"\x36\x05\0\1a\0\1",
     "publish dup at qos 0": b"\x38\x03\0\1a",
     "publish without topic": b"\x30\x00",
