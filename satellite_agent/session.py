@@ -72,6 +72,7 @@ class Session:
         self._heartbeat_s = parts.settings.heartbeat_s
         self._delivery = Delivery(parts.outbox)
         self._welcomed = asyncio.Event()
+        self._hello_denied = asyncio.Event()
         self._pace_changed = asyncio.Event()
         self._epoch_passed = asyncio.Event()
 
@@ -110,7 +111,7 @@ class Session:
             heartbeat_s=self._settings.heartbeat_s,
         )
         began, patience, warned = time.monotonic(), FIRST_PATIENCE_S, False
-        while not self._welcomed.is_set():
+        while not self._welcomed.is_set() and not self._hello_denied.is_set():
             await self._publish(self._topics.hello(self._settings.handle), catalogue.encode(hello), qos=1)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(patience * random.uniform(0.9, 1.1)):  # noqa: S311 - to spread load
@@ -145,8 +146,11 @@ class Session:
                     await self._pace_changed.wait()
 
     async def _deliver(self) -> None:
-        # What is said before the hub has answered may reach a broker that keeps it for nobody; on disk it is safe.
-        await self._welcomed.wait()
+        # What is said before the hub has answered may reach a broker that keeps it for nobody; on disk it is safe. But
+        # a device may be allowed to send events and not to say hello: it is not answered, and speaks all the same.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(WELCOME_WITHIN_S):
+                await _until_first(self._welcomed.wait(), self._hello_denied.wait())
         while True:
             self._parts.to_send.clear()
             now = time.monotonic()
@@ -225,6 +229,8 @@ class Session:
     def _take_denied(self, denied: Denied) -> None:
         log.warning("the hub denied %s %.200s: %.500s", denied.action, denied.topic, denied.reason)
         self._parts.status.denied(denied)
+        if denied.topic == self._topics.hello(self._settings.handle):
+            self._hello_denied.set()
         if denied.epoch is not None and denied.epoch > self._epoch:
             if self._parts.epochs.jump_above(denied.epoch):
                 self._epoch_passed.set()
