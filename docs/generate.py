@@ -1,6 +1,6 @@
 """Writes docs/protocol.md and docs/asyncapi.json from the catalogue of hub_protocol; `--check` only compares."""
 
-# ruff: noqa: INP001 - a script beside the documents it writes, not a package
+
 
 import argparse
 import json

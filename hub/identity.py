@@ -128,6 +128,35 @@ def require_role(session: Session, user_id: UUID, agent_id: UUID, at_least: str)
     return role
 
 
+def join(session: Session, agent_id: UUID, user: User, role: str | None = None) -> str:
+    """Make the user a member or change their role; returns it. By default the first is owner, others are members.
+
+    Raises `Conflict` for a second owner, and for the owner's own role: ownership is handed over, never overwritten.
+    """
+    session.flush()
+    owner = session.exec(
+        select(AgentMembership.user_id).where(
+            AgentMembership.agent_id == agent_id,
+            AgentMembership.role == "owner",
+            col(AgentMembership.revoked_at).is_(None),
+        )
+    ).first()
+    membership = session.get(AgentMembership, (agent_id, user.user_id))
+    if membership is not None and membership.revoked_at is None and role in {None, membership.role}:
+        return membership.role
+    if owner == user.user_id:
+        raise Conflict("the owner's role cannot be changed", field="role")
+    role = role or ("owner" if owner is None else "member")
+    if role == "owner" and owner is not None:
+        raise Conflict("the agent has an owner already", field="role")
+    membership = membership or AgentMembership(agent_id=agent_id, user_id=user.user_id, role=role)
+    membership.role = role
+    membership.revoked_at = None
+    session.add(membership)
+    session.flush()
+    return role
+
+
 def create_user(session: Session, email: str, display_name: str = "", password: str | None = None) -> User:
     """Somebody new. A row of that address which never could sign in (from an earlier system) becomes that user."""
     email = check_email(email)

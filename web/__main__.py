@@ -78,6 +78,8 @@ def main() -> int:
         timeout_graceful_shutdown=5,
         timeout_keep_alive=30,
         ws_max_size=1_048_576,
+        # What goes through is a few bytes at a time, and mostly bound for this machine.
+        ws_per_message_deflate=False,
     )
     host, port = listener.getsockname()[:2]
     server = Server(config, f"http://{f'[{host}]' if ':' in host else host}:{port}")

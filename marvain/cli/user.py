@@ -2,14 +2,13 @@
 
 import sys
 from datetime import UTC, datetime
-from uuid import UUID
 
 import click
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 
 from hub import identity, sign_in
-from hub.errors import Conflict
-from hub.tables import AgentMembership, User
+from hub.errors import NotFound
+from hub.tables import User
 from marvain.cli.options import agent_option, instance_option, json_option
 from marvain.cli.output import show_json
 from marvain.instance import Instance
@@ -45,16 +44,11 @@ def add(
 ) -> None:
     """Add a person; shows a one-time link with which EMAIL chooses a password."""
     password = sys.stdin.readline().rstrip("\r\n") if password_stdin else None
-    now = datetime.now(UTC)
     with database(instance) as opened, opened.transaction() as session:
         home = identity.find_agent(session, agent)
         person = identity.create_user(session, email, name, password)
-        given = _join(session, home.agent_id, person, role)
-        link = None
-        if password is None:
-            running, last = instance.running(), instance.last_ports()
-            base = running.web if running else f"http://127.0.0.1:{last.web or 8000}"
-            link = f"{base}/invite/{sign_in.invite_link(session, person, now)}"
+        given = identity.join(session, home.agent_id, person, role)
+        link = _link(session, instance, person) if password is None else None
         facts = {
             "user_id": person.user_id,
             "email": person.email,
@@ -71,24 +65,24 @@ def add(
         click.echo(f"Give them this link, it works once:\n\n  {link}\n")
 
 
-def _join(session: Session, agent_id: UUID, person: User, role: str | None) -> str:
-    owner = session.exec(
-        select(AgentMembership.user_id).where(
-            AgentMembership.agent_id == agent_id,
-            AgentMembership.role == "owner",
-            col(AgentMembership.revoked_at).is_(None),
-        )
-    ).first()
-    membership = session.get(AgentMembership, (agent_id, person.user_id))
-    if membership is not None and membership.revoked_at is None and role in {None, membership.role}:
-        return membership.role
-    role = role or ("owner" if owner is None else "member")
-    if role == "owner" and owner not in {None, person.user_id}:
-        raise Conflict("the agent has an owner already", field="role")
-    if membership is None:
-        membership = AgentMembership(agent_id=agent_id, user_id=person.user_id, role=role)
-    membership.role = role
-    membership.revoked_at = None
-    session.add(membership)
-    session.flush()
-    return role
+@user.command()
+@click.argument("email")
+@instance_option
+@json_option
+def reset(email: str, instance: Instance, *, as_json: bool) -> None:
+    """Show a one-time link with which EMAIL chooses a new password; the old one works until then."""
+    with database(instance) as opened, opened.transaction() as session:
+        person = identity.find_user(session, email)
+        if person is None:
+            raise NotFound(f"there is no user {email!r}", field="email")
+        link = _link(session, instance, person)
+    if as_json:
+        show_json({"user_id": person.user_id, "email": person.email, "link": link})
+        return
+    click.echo(f"Give {person.email} this link, it works once:\n\n  {link}\n")
+
+
+def _link(session: Session, instance: Instance, person: User) -> str:
+    running, last = instance.running(), instance.last_ports()
+    base = running.web if running else f"http://127.0.0.1:{last.web or 8000}"
+    return f"{base}/invite/{sign_in.invite_link(session, person, datetime.now(UTC))}"

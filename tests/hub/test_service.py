@@ -70,7 +70,8 @@ def mosquitto(tmp_path: Path) -> Iterator[tuple[Process, int]]:
         subprocess.run(["mosquitto_passwd", "-b", passwords, name, "secret"], check=True, capture_output=True)
     config = folder / "mosquitto.conf"
     config.write_text(
-        f"user root\nallow_anonymous false\npassword_file {passwords}\nmax_queued_messages 0\nlistener {port} 127.0.0.1\n"
+        f"user root\nallow_anonymous false\npassword_file {passwords}\nmax_queued_messages 0\n"
+        f"listener {port} 127.0.0.1\n"
     )
     program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
     broker = Process([program, "-c", str(config)], folder / "log")

@@ -76,6 +76,8 @@ def test_people(run: Callable) -> None:
     assert "/invite/" in second["link"]
     assert refusal(run("user", "add", "eve@example.org", "--role", "owner")) == (4, "role")
     assert refusal(run("user", "add", "ann@example.org"))[0] == 4
+    assert "/invite/" in answer(run("user", "reset", "ann@example.org"))["link"]
+    assert refusal(run("user", "reset", "nobody@example.org")) == (3, "email")
     # Who never signed in may get another link; the earlier one no longer works then.
     assert answer(run("user", "add", "ben@example.org"))["link"] != second["link"]
 
