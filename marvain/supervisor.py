@@ -3,11 +3,14 @@
 import asyncio
 import contextlib
 import os
+import shlex
+import shutil
 import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import quote
 
 import msgspec
@@ -250,8 +253,16 @@ class Supervisor:
             mqtt = f"{addresses.join(outside, int(port))} (other machines), {mqtt} (this one)"
         return (
             f"\nMarvain is up.\n\n  {enter}\n  web       {web}\n  MQTT      {mqtt}\n  WebSocket {web}/mqtt (browsers)\n"
-            f"  data      {self.instance.folder}\n\n  Ctrl-C stops it; nothing is lost.\n"
+            f"  data      {self.instance.folder}\n{_commands()}\n  Ctrl-C stops it; nothing is lost.\n"
         )
+
+
+def _commands() -> str:
+    """How to have `marvain` and `marvain-satellite` in another terminal, when they are not on the path already."""
+    activate = Path(sys.prefix) / "bin" / "activate"
+    if shutil.which("marvain-satellite") or not activate.exists():
+        return ""
+    return f"  commands  . {shlex.quote(str(activate))}\n            (in another terminal, for marvain and marvain-satellite)\n"
 
 
 def up(instance: Instance, wishes: Wishes, console: Console) -> int:

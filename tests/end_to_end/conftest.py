@@ -15,6 +15,12 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from hub import commands, devices, identity
+from hub.commands import CommandView
+from hub.devices import DeviceView
+from marvain.instance import Instance as Folder
+from marvain.reach import database
+
 BIN = Path(sys.executable).parent
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
@@ -109,6 +115,26 @@ class Instance:
         )
         assert run.returncode == code, run.stdout + run.stderr
         return json.loads(run.stdout) if code == 0 else run.stderr
+
+    def devices(self) -> dict[str, DeviceView]:
+        """All devices by handle, read beside the running services."""
+        with database(Folder(self.data)) as opened, opened.transaction() as session:
+            agent = identity.find_agent(session)
+            return {view.handle: view for view in devices.overview(session, agent.agent_id)}
+
+    def ping(self, handle: str) -> CommandView:
+        """Ask for a ping as a page does, and wait for its end."""
+        with database(Folder(self.data)) as opened:
+            with opened.transaction() as session:
+                device = devices.by_handle(session, handle)
+                asked = commands.request(session, device, "ping", by="the test")
+
+            def ended() -> CommandView | None:
+                with opened.transaction() as session:
+                    seen = commands.get(session, asked.agent_id, asked.command_id)
+                    return seen if seen.finished_at else None
+
+            return wait_until(ended, "the end of the ping", 40)
 
     def child(self, module: str) -> int:
         """The process id of a service that this instance runs."""

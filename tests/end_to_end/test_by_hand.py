@@ -7,12 +7,13 @@ import shlex
 import signal
 import socket
 import subprocess
-import uuid
 
 import pytest
 from playwright.sync_api import expect
 
-from .conftest import BIN, wait_until
+from hub.devices import DeviceView
+
+from .conftest import BIN, Satellite, wait_until
 
 HELLO = {"epoch": 1, "agent": "by hand", "heartbeat_s": 60}
 
@@ -40,8 +41,8 @@ class Hand:
         argv = self.argv("mosquitto_sub", "-q", "1", "-v", *(a for f in filters for a in ("-t", f)), **who)
         return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
-    def seen(self) -> dict:
-        return next(one for one in self.instance.cli("device", "list") if one["handle"] == self.handle)
+    def seen(self) -> DeviceView:
+        return self.instance.devices()[self.handle]
 
 
 @pytest.fixture
@@ -96,25 +97,28 @@ def opened(instance) -> int:
 
 def refused(hand, reason: str) -> None:
     """The refusal is on record, with its reason, for people to see."""
-    wait_until(lambda: re.search(reason, json.dumps(hand.seen()["last_denial"])), f"the refusal: {reason}")
+    wait_until(lambda: re.search(reason, json.dumps(hand.seen().last_denial)), f"the refusal: {reason}")
 
 
-def unharmed(instance, hand, satellite_log) -> None:
-    """The device's own connection was not touched."""
-    assert hand.seen()["presence"] == "online"
-    assert satellite_log().count("connected to") == 1
-    assert instance.cli("device", "ping", hand.handle)["status"] == "succeeded"
+@pytest.fixture(scope="module")
+def at_work(fresh, signed_in, tmp_path_factory):
+    """Another device, at work all the time."""
+    device = fresh.cli("device", "add", "Victim")
+    daemon = Satellite(fresh, device["token"], tmp_path_factory.mktemp("victim"))
+    daemon.start()
+    yield Hand(fresh, device), daemon
+    daemon.stop(signal.SIGKILL)
 
 
 @pytest.fixture
-def victim(instance, satellite):
-    """Another device, at work, that nothing here may disturb."""
-    device = instance.cli("device", "add", f"Victim {uuid.uuid4().hex[:8]}")
-    daemon = satellite(device["token"], "victim")
-    hand = Hand(instance, device)
-    wait_until(lambda: hand.seen()["presence"] == "online", "the victim is online")
+def victim(at_work):
+    """The device at work, that nothing here may disturb: it keeps its one connection and still answers."""
+    hand, daemon = at_work
+    wait_until(lambda: hand.seen().presence == "online", "the victim is online")
     yield hand
-    unharmed(instance, hand, daemon.log)
+    assert hand.seen().presence == "online"
+    assert daemon.log().count("connected to") == 1
+    assert hand.instance.ping(hand.handle).status == "succeeded"
 
 
 def test_a_wrong_token_does_not_get_in(hand, victim):
@@ -176,7 +180,7 @@ def test_a_subscription_to_more_than_its_own_is_refused(hand, victim, asked):
     listening = hand.sub(asked)
     try:
         refused(hand, "subscribe")
-        victim.instance.cli("device", "ping", victim.handle)
+        victim.instance.ping(victim.handle)
     finally:
         listening.kill()
         heard, _ = listening.communicate()
@@ -217,6 +221,6 @@ def test_a_malformed_event_is_refused_with_the_field_and_the_rule(hand, victim, 
 
 def test_an_epoch_that_goes_back_is_refused(hand, victim):
     assert hand.pub(f"{hand.handle}/hello", HELLO | {"epoch": 7}).returncode == 0
-    wait_until(lambda: hand.seen()["epoch"] == 7, "the hello")
+    wait_until(lambda: hand.seen().epoch == 7, "the hello")
     hand.pub(f"{hand.handle}/event/door", {"id": "old", "epoch": 6, "payload": {}})
     refused(hand, "6 is older than 7")
