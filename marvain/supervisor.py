@@ -262,7 +262,8 @@ def _commands() -> str:
     activate = Path(sys.prefix) / "bin" / "activate"
     if shutil.which("marvain-satellite") or not activate.exists():
         return ""
-    return f"  commands  . {shlex.quote(str(activate))}\n            (in another terminal, for marvain and marvain-satellite)\n"
+    how = "in another terminal, for marvain and marvain-satellite"
+    return f"  commands  . {shlex.quote(str(activate))}\n            ({how})\n"
 
 
 def up(instance: Instance, wishes: Wishes, console: Console) -> int:
