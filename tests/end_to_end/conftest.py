@@ -174,17 +174,18 @@ class Satellite(Running):
         )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Per module: while it is open, its event loop counts as running, and no other test of this process may have one."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
-    """The instance of this run, just started: nobody owns it yet."""
+    """The instance of a module, just started: nobody owns it yet."""
     instance = Instance(tmp_path_factory.mktemp("instance"))
     try:
         yield instance.start()
@@ -193,7 +194,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
         print(instance.process.log()[-20_000:])  # noqa: T201  (shown when a test failed)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def signed_in(fresh: Instance, browser: Browser) -> dict[str, Any]:
     """The owner's cookies, from the set-up link."""
     context = browser.new_context()

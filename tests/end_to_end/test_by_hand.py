@@ -82,6 +82,7 @@ def test_the_lines_of_the_page_work_as_they_stand(instance, page):
         reply = [one.replace("COMMAND_ID", topic.rpartition("/")[2]) for one in lines["reply"]]
         subprocess.run(reply, check=True, timeout=20)
         assert json.loads(asked.communicate(timeout=30)[0])["status"] == "succeeded"
+        wait_until(lambda: opened(instance) == 9, "mosquitto_sub is back after the reply took its place")
         listening.send_signal(signal.SIGKILL)
         page.goto(f"{instance.web}/devices")
         expect(page.locator("tr[data-handle='by-hand']")).to_contain_text("by Will")
