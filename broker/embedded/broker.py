@@ -9,9 +9,9 @@ import structlog
 from broker.embedded import packets
 from broker.embedded.admission import Admitted, Authority, Rejected
 from broker.embedded.connection import Connection
-from broker.embedded.limits import CLOSE_TIMEOUT_S, MAX_LEVELS
+from broker.embedded.limits import CLOSE_TIMEOUT_S, MAX_LEVELS, MAX_STRANGERS, MAX_TOPIC_BYTES
 from broker.embedded.message import Message
-from broker.embedded.packets import Connect, Will
+from broker.embedded.packets import Connect, MalformedPacket, Will
 from broker.embedded.refusals import Refusals
 from broker.embedded.retained import Retained
 from broker.embedded.routing import Router
@@ -39,6 +39,8 @@ class Broker:
         self.retained = Retained()
         self.sessions: dict[str, Session] = {}
         self.connections: set[Connection] = set()
+        # Those that have sent no CONNECT yet, the oldest first.
+        self.strangers: dict[Connection, None] = {}
         self.admissions: set[asyncio.Task[None]] = set()
         self._connected: dict[str, Connection] = {}
         self._expiries: dict[str, asyncio.TimerHandle] = {}
@@ -61,6 +63,13 @@ class Broker:
 
     # --- coming and going ---------------------------------------------------------------------------------------
 
+    def greet(self, connection: Connection) -> None:
+        """A connection was made. Where too many say nothing the oldest goes: whoever means it speaks at once."""
+        self.connections.add(connection)
+        self.strangers[connection] = None
+        if len(self.strangers) > MAX_STRANGERS:
+            next(iter(self.strangers)).crowded_out()
+
     async def admit(self, connection: Connection, connect: Connect) -> None:
         """Decide on a CONNECT. No session is touched before everything about it is allowed."""
         username = connect.username or ""
@@ -80,9 +89,10 @@ class Broker:
         if not verdict:
             self._refuse(connection, connect, will_topic or "", verdict.reason, verdict.code)
             return
-        if connect.will is not None and connect.will.topic.count("/") >= MAX_LEVELS:
-            reason = f"its Will is not allowed: a topic has at most {MAX_LEVELS} levels here"
-            self._refuse(connection, connect, connect.will.topic, reason, decide.NOT_AUTHORIZED)
+        too_long = _too_long(will_topic or "")
+        if too_long:
+            reason = f"its Will is not allowed: a topic {too_long}"
+            self._refuse(connection, connect, will_topic or "", reason, decide.NOT_AUTHORIZED)
             return
         self._join(connection, connect, admitted)
 
@@ -164,13 +174,15 @@ class Broker:
 
     def subscribe(self, connection: Connection, session: Session, packet_id: int, asked: list[tuple[str, int]]) -> None:
         """Grant or refuse each filter, answer, then send what is retained there."""
+        if len(asked) > session.limits.subscriptions:
+            raise MalformedPacket(f"SUBSCRIBE: more than {session.limits.subscriptions} topic filters at once")
         codes: list[int] = []
         granted: list[tuple[str, int]] = []
         for topic_filter, qos in asked:
             verdict = decide.subscribe(session.principal, topic_filter)
             reason = "" if verdict else verdict.reason
-            if not reason and topic_filter.count("/") >= MAX_LEVELS:
-                reason = f"a topic filter has at most {MAX_LEVELS} levels here"
+            if not reason and (too_long := _too_long(topic_filter)):
+                reason = f"a topic filter {too_long}"
             if not reason and topic_filter not in session.subscriptions:
                 most = session.limits.subscriptions
                 if len(session.subscriptions) >= most:
@@ -183,7 +195,7 @@ class Broker:
                 codes.append(qos)
                 granted.append((topic_filter, qos))
                 self.router.subscribe(session, topic_filter, qos)
-        connection.send(packets.suback(packet_id, codes))
+        connection.answer(packets.suback(packet_id, codes))
         for topic_filter, qos in granted:
             for topic, message in list(self.retained.match(topic_filter)):
                 if session.may_receive(topic):
@@ -224,15 +236,19 @@ class Broker:
 
     async def _review(self, session: Session, told: str) -> None:
         while True:
-            verdict = await self.authority.review(session.username, session.credential_id)
+            credential_id = session.credential_id
+            verdict = await self.authority.review(session.username, credential_id)
             if self.sessions.get(session.username) is not session:
                 return
+            if session.credential_id != credential_id:
+                # Meanwhile the client came back with another secret: what became of the old one is not about it.
+                continue
             if isinstance(verdict, Admitted) or verdict.code != decide.SERVER_UNAVAILABLE:
                 break
             await asyncio.sleep(REVIEW_AGAIN_S)
         if isinstance(verdict, Rejected):
             self.expel(session.username, told or verdict.reason, purge=False)
-        elif verdict.credential_id == session.credential_id:
+        else:
             self._bind(session, verdict)
 
     def _bind(self, session: Session, admitted: Admitted) -> None:
@@ -302,3 +318,10 @@ class Broker:
         self.connections.discard(connection)
         if not self.connections:
             self._all_gone.set()
+
+
+def _too_long(topic: str) -> str:
+    """What is too much of a topic or filter; "" when it is fine."""
+    if topic.count("/") >= MAX_LEVELS:
+        return f"has at most {MAX_LEVELS} levels here"
+    return f"has at most {MAX_TOPIC_BYTES} bytes here" if len(topic.encode()) > MAX_TOPIC_BYTES else ""

@@ -93,7 +93,7 @@ class Connection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         self.peer = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else str(peer or "")
         self._timer = self.loop.call_later(CONNECT_TIMEOUT_S, self._too_slow)
-        self.broker.connections.add(self)
+        self.broker.greet(self)
 
     def data_received(self, data: bytes) -> None:
         self._heard_at = time.monotonic()
@@ -153,8 +153,12 @@ class Connection(asyncio.Protocol):
     def answer(self, data: bytes) -> None:
         """Send what the peer asked for by sending something itself."""
         self.send(data)
+        self.answered(len(data))
+
+    def answered(self, length: int) -> None:
+        """Count an answer of so many bytes; raises MalformedPacket when too many wait for a peer that does not read."""
         if self._paused:
-            self._unread += len(data)
+            self._unread += length
             if self._unread > _MOST_UNREAD:
                 raise MalformedPacket("sends on and does not read the answers")
 
@@ -189,6 +193,7 @@ class Connection(asyncio.Protocol):
         if self.state == "closed":
             return
         self.state = "closed"
+        self.broker.strangers.pop(self, None)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -215,6 +220,11 @@ class Connection(asyncio.Protocol):
 
     def _too_slow(self) -> None:
         self._leave_with("connection.too_slow", f"no complete CONNECT within {CONNECT_TIMEOUT_S:g} s")
+
+    def crowded_out(self) -> None:
+        """Make room for others at once: there is nothing to say to one who has said nothing."""
+        self._end("too many connections without a CONNECT", publish_will=False)
+        self.transport.abort()
 
     def _watch(self) -> None:
         """Enforce keep-alive: one and a half times the client's own period without a packet ends it (3.1.2-24)."""
@@ -252,6 +262,7 @@ class Connection(asyncio.Protocol):
     def connect(self, body: bytes) -> None:
         connect = packets.parse_connect(body)
         broker = self.broker
+        broker.strangers.pop(self, None)
         if connect.level != 4:
             self.refuse(packets.BAD_PROTOCOL, f"protocol level {connect.level}; this broker speaks MQTT 3.1.1 (4)")
         elif connect.username is None:

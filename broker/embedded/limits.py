@@ -6,6 +6,11 @@ from typing import Final
 from hub.access.principals import Kind
 
 MAX_PACKET_BYTES: Final = 256 * 1024
+# Topics are remembered for speed, so they must be short; those of the protocol have a few hundred bytes at most.
+MAX_TOPIC_BYTES: Final = 1_024
+# Of strangers little is kept: a CONNECT with its Will, and so many connections that have not sent one yet.
+MAX_CONNECT_BYTES: Final = 64 * 1024
+MAX_STRANGERS: Final = 500
 CONNECT_TIMEOUT_S: Final = 10.0
 # After being told to go, a peer that does not read has this long before its connection is cut.
 CLOSE_TIMEOUT_S: Final = 2.0

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from broker.embedded import packets
-from broker.embedded.limits import MAX_LEVELS, MAX_PACKET_BYTES, MOST_ROUTES
+from broker.embedded.limits import MAX_CONNECT_BYTES, MAX_LEVELS, MAX_PACKET_BYTES, MAX_TOPIC_BYTES, MOST_ROUTES
 from broker.embedded.message import Message
 from broker.embedded.packets import MalformedPacket
 from broker.embedded.routing import Route
@@ -29,7 +29,7 @@ def read(connection: "Connection", data: bytes) -> int:  # noqa: C901, PLR0912, 
             length, body = _long_length(data, pos, end)
             if not body:
                 break
-            if length > MAX_PACKET_BYTES:
+            if length > MAX_PACKET_BYTES or (session is None and length > MAX_CONNECT_BYTES):
                 raise _too_large(connection, head, length)
         stop = body + length
         if session is None and head != 0x10:
@@ -92,7 +92,8 @@ def read(connection: "Connection", data: bytes) -> int:  # noqa: C901, PLR0912, 
 
 def _too_large(connection: "Connection", head: int, length: int) -> MalformedPacket:
     name = packets.NAMES.get(head >> 4, "packet")
-    reason = f"{name} of {length} bytes is larger than the limit of {MAX_PACKET_BYTES}"
+    most = MAX_PACKET_BYTES if connection.session is not None else MAX_CONNECT_BYTES
+    reason = f"{name} of {length} bytes is larger than the limit of {most}"
     if connection.session is not None and head >> 4 == packets.PUBLISH:
         connection.tell_denied("publish", "", reason)
     return MalformedPacket(reason)
@@ -103,6 +104,8 @@ def _route(connection: "Connection", topic: bytes) -> Route:
     text = packets.decode_string(topic, "PUBLISH: the topic")
     if not valid_topic(text):
         raise MalformedPacket("PUBLISH: the topic is empty or holds a wildcard")
+    if len(topic) > MAX_TOPIC_BYTES:
+        return Route((), f"a topic has at most {MAX_TOPIC_BYTES} bytes here")
     session = connection.session
     assert session is not None  # noqa: S101 - called while open
     verdict = decide.publish(session.principal, text)

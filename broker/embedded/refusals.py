@@ -1,6 +1,8 @@
 """Collects what was refused and hands it to the database once a second, whatever the rate of refusals."""
 
 import asyncio
+import time
+from collections import Counter
 from concurrent.futures import Executor
 from datetime import UTC, datetime
 from typing import Final
@@ -17,6 +19,10 @@ log = structlog.get_logger(__name__)
 FLUSH_EVERY_S: Final = 1.0
 # Different refusals kept at a time; a flood of ever new ones is then counted as one.
 MOST_KEPT: Final = 200
+# Rows are made of them, one per minute each: so many different ones of one name, and so many of strangers together,
+# who may call themselves anything.
+MOST_PER_MINUTE: Final = 60
+MOST_OF_STRANGERS: Final = 200
 _MAX_TEXT: Final = 300
 
 
@@ -27,15 +33,35 @@ class Refusals:
         self._database = database
         self._executor = executor
         self._counts: dict[tuple[str, Refusable, str, str], tuple[int, datetime]] = {}
+        self._minute = 0
+        self._of_minute: set[tuple[str, Refusable, str, str]] = set()
+        self._of_name: Counter[str] = Counter()
         self._closing = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def add(self, principal: str, action: Refusable, topic: str, reason: str) -> None:
         key = (principal[:_MAX_TEXT] or "(nobody)", action, topic[:_MAX_TEXT], reason[: 2 * _MAX_TEXT])
-        if key not in self._counts and len(self._counts) >= MOST_KEPT:
+        if key not in self._counts and (len(self._counts) >= MOST_KEPT or not self._is_one_more(key)):
             key = ("(many)", action, "", "too many different refusals at a time; this counts those that are not shown")
         count, _ = self._counts.get(key, (0, None))
         self._counts[key] = (count + 1, datetime.now(UTC))
+
+    def _is_one_more(self, key: tuple[str, Refusable, str, str]) -> bool:
+        """Whether this refusal may have a row of its own in this minute; it keeps that for the rest of it."""
+        minute = int(time.time() // 60)
+        if minute != self._minute:
+            self._minute = minute
+            self._of_minute.clear()
+            self._of_name.clear()
+        if key in self._of_minute:
+            return True
+        # Only who was let in is refused something else than the connection.
+        name, most = ("", MOST_OF_STRANGERS) if key[1] == "connect" else (key[0], MOST_PER_MINUTE)
+        if self._of_name[name] >= most:
+            return False
+        self._of_name[name] += 1
+        self._of_minute.add(key)
+        return True
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run())

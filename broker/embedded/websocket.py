@@ -13,7 +13,8 @@ from websockets.typing import Subprotocol
 
 from broker.embedded.broker import Broker
 from broker.embedded.connection import Connection
-from broker.embedded.limits import MAX_PACKET_BYTES
+from broker.embedded.limits import MAX_CONNECT_BYTES, MAX_PACKET_BYTES
+from broker.embedded.packets import MalformedPacket
 
 log = structlog.get_logger(__name__)
 
@@ -27,7 +28,8 @@ class WebSocketConnection(asyncio.Protocol):
     """Speaks WebSocket with the peer and hands the bytes within to a `Connection`."""
 
     def __init__(self, broker: Broker) -> None:
-        self._protocol = ServerProtocol(subprotocols=[SUBPROTOCOL], max_size=MAX_MESSAGE_BYTES)
+        # Of a stranger less is taken at a time.
+        self._protocol = ServerProtocol(subprotocols=[SUBPROTOCOL], max_size=MAX_CONNECT_BYTES)
         self._mqtt = Connection(broker, "websocket")
         self._transport: asyncio.Transport
 
@@ -37,6 +39,8 @@ class WebSocketConnection(asyncio.Protocol):
         self._mqtt.connection_made(FramedTransport(transport, self._protocol))
 
     def data_received(self, data: bytes) -> None:
+        if self._mqtt.session is not None:
+            self._protocol.max_size = MAX_MESSAGE_BYTES
         self._protocol.receive_data(data)
         for event in self._protocol.events_received():
             if isinstance(event, Request):
@@ -76,6 +80,12 @@ class WebSocketConnection(asyncio.Protocol):
             if self._protocol.state is State.OPEN:
                 self._protocol.fail(CloseCode.UNSUPPORTED_DATA, "MQTT needs binary frames")
             self._mqtt.fail("sent a text frame; MQTT over WebSocket needs binary ones")
+        elif frame.opcode is Opcode.PING:
+            try:
+                self._mqtt.answered(2 + len(frame.data))
+            except MalformedPacket as error:
+                self._mqtt.fail(str(error))
+                self._transport.abort()
         elif frame.opcode is Opcode.CLOSE:
             self._mqtt.close("the peer closed the WebSocket", publish_will=True)
 

@@ -334,9 +334,9 @@ class House:
             new = devices.add(session, self.agent.agent_id, handle, scopes=scopes, by="tests", handle=handle)
         return new.device, new.token
 
-    def dial(self, **more: Any) -> Peer:
+    def dial(self, port: int = 0, **more: Any) -> Peer:
         """A bare connection."""
-        peer = Peer(self.broker.port, **more)
+        peer = Peer(port or self.broker.port, **more)
         self.peers.append(peer)
         return peer
 

@@ -249,3 +249,52 @@ def test_no_connect_within_ten_seconds(own_house: House) -> None:
     assert silent.closed(12)
     assert trickling.closed(2)
     assert 9 < time.monotonic() - started < 12
+
+
+def test_more_filters_at_once_than_there_can_be_subscriptions(house: House, bystander: Any) -> None:
+    client = house.device()
+    client.peer.send(house.wire.packet(0x82, b"\0\5" + (house.wire.string("x") + b"\0") * 101))
+    assert client.peer.closed()
+    house.denial(client.handle, "more than 100 topic filters")
+
+
+def test_one_who_never_reads_its_pongs_is_cut_off(house: House, bystander: Any) -> None:
+    peer = house.dial(port=house.broker.ws_port, receive_buffer=4_096)
+    peer.send(
+        b"GET /mqtt HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Protocol: mqtt\r\n\r\n"
+    )
+    before = house.broker.memory()
+    peer.socket.settimeout(8)
+    ping = b"\x89\xfd\0\0\0\0" + b"x" * 125
+    started = time.monotonic()
+    sends_until_cut_off(peer, ping * 500)
+    # Not only because there was no CONNECT.
+    assert time.monotonic() - started < 8
+    assert house.broker.memory() - before < 24 * 1024 * 1024
+
+
+def test_long_topics_are_not_remembered(own_house: House) -> None:
+    house = own_house
+    client = house.device()
+    before = house.broker.memory()
+    for number in range(2_000):
+        client.peer.send(house.wire.publish(client.topic("event", f"{number}{'x' * 60_000}"), b""))
+    client.peer.drain()
+    assert house.broker.memory() - before < 24 * 1024 * 1024
+    house.denial(client.handle, "a topic has at most 1024 bytes here")
+
+
+def test_those_who_say_nothing_do_not_keep_others_out(own_house: House) -> None:
+    house = own_house
+    silent = [house.dial() for _ in range(520)]
+    assert house.device().session_present is False
+    assert silent[0].closed()
+    assert silent[-1].silent()
+
+
+def test_a_connect_too_large_for_a_stranger(house: House) -> None:
+    peer = house.dial()
+    peer.send(b"\x10" + house.wire.length(100_000) + b"\0\4MQTT")
+    assert peer.closed()
