@@ -5,7 +5,7 @@ from typing import Final
 
 from pwdlib import PasswordHash
 
-from hub.errors import Invalid
+from hub.errors import Invalid, Throttled
 
 MIN_LENGTH: Final = 10
 MAX_LENGTH: Final = 200
@@ -85,6 +85,8 @@ _DIGITS: Final = (
 _hasher: Final = PasswordHash.recommended()
 # One hash takes 64 MiB: a flood of sign-ins waits here and does not take the machine's memory.
 _turns: Final = threading.BoundedSemaphore(2)
+# Whoever waits holds a thread and a database connection, which all other requests need as well.
+_places: Final = threading.BoundedSemaphore(8)
 
 
 def check_new(password: str, *, email: str, field: str = "password") -> None:
@@ -113,11 +115,17 @@ def verify(password: str, stored: str | None) -> tuple[bool, str | None]:
     """Whether `password` is the stored one, and a fresh hash where the stored form is out of date.
 
     Without a stored one the same work is done for nothing, so that time does not tell which accounts exist.
+    Raises `Throttled` when too many wait already.
     """
     if len(password) > MAX_LENGTH:
         password, stored = "", None
-    with _turns:
-        right, fresh = _hasher.verify_and_update(password, stored or _DUMMY)
+    if not _places.acquire(blocking=False):
+        raise Throttled("Too many are signing in at this moment. Try again in a second.", retry_after_s=1)
+    try:
+        with _turns:
+            right, fresh = _hasher.verify_and_update(password, stored or _DUMMY)
+    finally:
+        _places.release()
     return (right, fresh) if stored else (False, None)
 
 

@@ -101,6 +101,10 @@ def sessions_of(session: Session, user_id: UUID, now: datetime) -> list[UserSess
 
 def sign_out(session: Session, session_id: UUID, reason: str = "signed out") -> None:
     """End a session; the live connections of its pages are told and closed. Ending it twice is fine."""
+    # A page that asks for a credential at this moment has it before (and is told) or never gets one.
+    session.execute(
+        text("SELECT 1 FROM user_sessions WHERE session_id = :session_id FOR UPDATE"), {"session_id": session_id}
+    )
     usernames = session.execute(
         text("SELECT username FROM credentials WHERE session_id = :session_id AND kind = 'browser'"),
         {"session_id": session_id},

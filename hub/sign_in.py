@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from sqlalchemy import text
 from sqlmodel import Session
 
 from hub import brakes, identity, passwords
@@ -72,7 +73,7 @@ def sign_in(
     user = identity.find_user(session, account.removeprefix("account:"))
     stored = user.password_hash if user is not None and not user.disabled else None
     right, fresh = passwords.verify(password, stored)
-    if user is None or not right:
+    if user is None or not right or not _is_still(session, user, stored):
         return _wrong(session, account, origin, now, _WRONG)
     if fresh is not None:
         user.password_hash = fresh
@@ -97,6 +98,15 @@ def change_password(
     identity.set_password(session, user, new)
     end_sessions(session, user.user_id, "the password was changed", but=visitor.session_id)
     return None
+
+
+def _is_still(session: Session, user: User, stored: str | None) -> bool:
+    """Whether the password that was just checked is still the user's, and stays so until this transaction ends.
+
+    Checking takes a while. A reset in that time ends all sessions, and must not miss the one that begins here.
+    """
+    held = text("SELECT password_hash FROM users WHERE user_id = :user_id AND NOT disabled FOR UPDATE")
+    return stored is not None and session.execute(held, {"user_id": user.user_id}).scalar_one_or_none() == stored
 
 
 def _held_back(session: Session, account: str, origin: str | None, now: datetime) -> SignInRefused | None:

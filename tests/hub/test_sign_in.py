@@ -1,15 +1,17 @@
 """Signing in: guessing is slowed, links work once, sessions end when they should."""
 
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import text
 from sqlmodel import Session, select
 
 from hub import brakes, identity, passwords, sign_in
 from hub.access import changes, credentials
 from hub.database import Database
-from hub.errors import Conflict, Invalid, NotFound
+from hub.errors import Conflict, Invalid, NotFound, Throttled
 from hub.sign_in import SignedIn, SignInRefused
 from hub.tables import AgentMembership, Credential, OneTimeLink, SignInBrake, User, UserSession
 
@@ -117,6 +119,39 @@ class TestBrake:
         attempt(session, now=NOW + timedelta(days=1, seconds=1))
         assert session.get_one(SignInBrake, f"account:{EMAIL}").failures == 1
 
+    def test_a_password_that_is_reset_while_it_is_checked_opens_nothing(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with database.transaction() as session:
+            user_id = make_user(session).user_id
+        right = passwords.verify
+
+        def reset_meanwhile(password: str, stored: str | None) -> tuple[bool, str | None]:
+            answer = right(password, stored)
+            with database.transaction() as session:
+                user = session.get_one(User, user_id)
+                link = sign_in.invite_link(session, user, NOW)
+                sign_in.redeem(session, link, email=EMAIL, display_name="", password="nine loud rockets", now=NOW)
+            return answer
+
+        monkeypatch.setattr(passwords, "verify", reset_meanwhile)
+        with database.transaction() as session:
+            assert isinstance(attempt(session, PASSWORD), SignInRefused)
+        with database.transaction() as session:
+            assert session.exec(select(UserSession)).all() == []
+
+    def test_those_who_find_no_place_are_sent_away_at_once(self, session: Session) -> None:
+        make_user(session)
+        taken = 0
+        while passwords._places.acquire(blocking=False):
+            taken += 1
+        try:
+            with pytest.raises(Throttled):
+                attempt(session, PASSWORD)
+        finally:
+            passwords._places.release(taken)
+        assert isinstance(attempt(session, PASSWORD), SignedIn)
+
     def test_many_at_once_do_not_share_one_count(self, database: Database) -> None:
         with database.transaction() as session:
             make_user(session)
@@ -211,6 +246,28 @@ class TestSessions:
         with database.transaction() as session:
             assert sign_in.resume(session, token, NOW) is None
             assert session.exec(select(Credential)).all() == []
+
+    def test_a_page_that_goes_live_while_one_signs_out_is_told(self, database: Database) -> None:
+        with database.transaction() as session:
+            make_user(session)
+            enter(session)
+            user_session = session.exec(select(UserSession)).one()
+
+        def leave() -> None:
+            with database.transaction() as session:
+                sign_in.sign_out(session, user_session.session_id)
+
+        leaving = threading.Thread(target=leave)
+        with database.listen(changes.CHANNEL) as listener:
+            with database.transaction() as session:
+                username, _, _ = credentials.issue_for_session(session, user_session, NOW)
+                leaving.start()
+                waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+                while not session.execute(waiting).scalar_one():
+                    time.sleep(0.01)
+            leaving.join()
+            told = [changes.read(notification.payload) for notification in listener.wait(5)]
+        assert [(change.username, change.kind) for change in told if change] == [(username, "ended")]
 
     def test_nobody_ends_anothers_session(self, session: Session) -> None:
         make_user(session)
