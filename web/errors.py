@@ -123,8 +123,12 @@ def _answer(request: Request, problem: Problem) -> Response:
 def _page_behind(request: Request) -> str:
     """The page that a person was on: the address asked for, or the one whose form or script asked."""
     if request.method in {"GET", "HEAD"} and request.headers.get("hx-request") != "true":
-        return request.url.path + (f"?{request.url.query}" if request.url.query else "")
-    behind = urlsplit(request.headers.get("hx-current-url") or request.headers.get("referer") or "/")
+        query = request.scope["query_string"].decode("latin-1")
+        return str(request.scope["path"]) + (f"?{query}" if query else "")
+    try:
+        behind = urlsplit(request.headers.get("hx-current-url") or request.headers.get("referer") or "/")
+    except ValueError:
+        return "/"
     return local_path(behind.path + (f"?{behind.query}" if behind.query else ""))
 
 

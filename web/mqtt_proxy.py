@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 from datetime import UTC, datetime
 from typing import Final
-from urllib.parse import urlsplit
 
 import structlog
 from fastapi import APIRouter
@@ -18,7 +17,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from hub.database import Database
 from hub.settings import Settings
 from hub.sign_in import resume
-from web.security import session_cookie_name
+from web.security import host_of, session_cookie_name
 
 log = structlog.get_logger(__name__)
 router = APIRouter()
@@ -81,8 +80,8 @@ async def mqtt(websocket: WebSocket) -> None:
 
 async def _trouble(websocket: WebSocket, settings: Settings) -> str:
     """Why this handshake is refused; "" when it is fine."""
-    origin = urlsplit(websocket.headers.get("origin", ""))
-    if not origin.netloc or origin.netloc.lower() != websocket.headers.get("host", "").lower():
+    origin = host_of(websocket.headers.get("origin", ""))
+    if not origin or origin != websocket.headers.get("host", "").lower():
         return "only pages of this site may connect"
     if SUBPROTOCOL not in websocket.scope.get("subprotocols", []):
         return "the subprotocol must be mqtt"

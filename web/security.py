@@ -54,7 +54,8 @@ def is_secure(connection: HTTPConnection, settings: Settings) -> bool:
     """Whether cookies of this connection are for TLS alone."""
     if settings.secure_cookies is not None:
         return settings.secure_cookies
-    return connection.url.scheme in {"https", "wss"}
+    # Not `connection.url`: that is put together from the Host header, which may be anything.
+    return connection.scope["scheme"] in {"https", "wss"}
 
 
 def session_cookie_name(connection: HTTPConnection, settings: Settings) -> str:
@@ -86,13 +87,21 @@ def forget_session_cookie(response: Response, connection: HTTPConnection, settin
     )
 
 
+def host_of(url: str) -> str:
+    """Host and port of an address that somebody sent, in lower case; "" when it has none or is none."""
+    try:
+        return urlsplit(url).netloc.lower()
+    except ValueError:
+        return ""
+
+
 def refusal(headers: Headers, *, has_session: bool) -> str | None:
     """Why a request that changes something is refused for where it comes from; None when it is fine."""
     site = headers.get("sec-fetch-site")
     origin = headers.get("origin")
     if site is not None and site not in {"same-origin", "none"}:
         return "another site sent this"
-    if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+    if origin is not None and host_of(origin) != headers.get("host", "").lower():
         return "its Origin is not this site"
     if site is None and origin is None and has_session:
         return "it does not say where it comes from (Origin)"
@@ -152,11 +161,11 @@ class Guard:
 
     def _add_headers(self, request: Request, message: Message) -> None:
         headers = MutableHeaders(scope=message)
-        is_file = request.url.path.startswith("/static/")
+        is_file = request.scope["path"].startswith("/static/")
         for name, value in (_FILE_HEADERS if is_file else _HEADERS).items():
             headers.setdefault(name, value)
         headers.setdefault("Cache-Control", "no-store")
-        if request.url.scheme == "https":
+        if request.scope["scheme"] == "https":
             headers.setdefault("Strict-Transport-Security", "max-age=31536000")
         token = getattr(request.state, "renewed_token", None)
         # A sign-out in the same request has set the cookie itself; it wins.

@@ -38,6 +38,7 @@ HEADERS = {
         ({"origin": "http://hub.test:8000.evil.test"}, "Origin"),
         ({"origin": "null"}, "Origin"),
         ({"origin": ""}, "Origin"),
+        ({"origin": "http://["}, "Origin"),
         ({"sec-fetch-site": "same-origin", "origin": "http://evil.test"}, "Origin"),
         ({}, "does not say"),
     ],
@@ -240,3 +241,17 @@ async def test_no_request_names_a_path_on_disk(client: httpx.AsyncClient, name: 
     answer = await client.get(f"/static/x/{name.replace(chr(0), '%00')}")
     assert answer.status_code in {404, 405}
     assert "create_app" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Host": "["}, {"Host": "hub.test:x"}, {"Origin": "http://["}, {"Referer": "http://["}, {"HX-Current-URL": "//["}],
+)
+@pytest.mark.parametrize("path", ["/devices", "/sign-in", "/static/x/y"])
+async def test_odd_headers_are_no_faults(new_client: NewClient, headers: dict[str, str], path: str) -> None:
+    more = {"HX-Request": "true"} if "HX-Current-URL" in headers else {}
+    client = new_client(headers={"Accept": "text/html", **more, **headers})
+    for method in ("GET", "POST"):
+        answer = await client.request(method, path)
+        assert answer.status_code < 500
+        assert "content-security-policy" in answer.headers or path.startswith("/static/")
