@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from typing import Any
 
 import structlog
 
@@ -33,6 +34,7 @@ def configure(settings: Settings) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
+                *([] if settings.log_format == "json" else [_printable]),
                 renderer,
             ],
         )
@@ -43,3 +45,11 @@ def configure(settings: Settings) -> None:
     # Libraries speak up only when something is wrong.
     for noisy in ("amqtt", "transitions", "yoyo", "websockets", "uvicorn.access", "sqlalchemy"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _printable(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """What devices and strangers sent may be in a field, and must neither steer the terminal nor forge a line."""
+    for name, value in event.items():
+        if isinstance(value, str) and name != "exception" and not value.isprintable():
+            event[name] = "".join(c if c.isprintable() else repr(c)[1:-1] for c in value)
+    return event

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import secrets
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import msgspec
 from platformdirs import user_data_path
 
 from marvain.postgres_bundle import SYSTEM_FOLDER
-from marvain.refusal import InUse
+from marvain.refusal import InUse, NotOurs
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -60,7 +61,17 @@ class Instance:
     def make(self) -> None:
         """Make the folder. Root's can be passed through, for PostgreSQL's account; a user's is closed to others."""
         self.folder.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
+        self._check_owner(self.folder)
         self.secrets.mkdir(mode=0o700, exist_ok=True)
+        self._check_owner(self.secrets)
+
+    def _check_owner(self, folder: Path) -> None:
+        """Whoever else could put files or links here would read our secrets, and make root write to any place."""
+        facts = folder.stat()
+        if facts.st_uid != os.geteuid():
+            raise NotOurs(f"{folder} belongs to another user; name a folder of your own with --data")
+        if facts.st_mode & stat.S_IWOTH:
+            raise NotOurs(f"anybody may write to {folder}; run `chmod o-w {folder}` or name another with --data")
 
     def hub_password(self) -> str:
         """The hub service's MQTT password; made at the first call."""
@@ -128,7 +139,7 @@ class Instance:
     def held(self, use: Literal["up", "command"], patience_s: float = 15.0) -> Iterator[None]:
         """Hold the folder alone; raises InUse at once when an instance is up, after `patience_s` for a command."""
         self.make()
-        descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         try:
             self._take(descriptor, patience_s)
             os.ftruncate(descriptor, 0)

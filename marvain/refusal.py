@@ -29,6 +29,10 @@ class PostgresFault(Refusal):
     """The embedded PostgreSQL cannot be used."""
 
 
+class NotOurs(Refusal):
+    """The data folder is in somebody else's hands."""
+
+
 class PortTaken(Refusal):
     """A port that was asked for cannot be had."""
 

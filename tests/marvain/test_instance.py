@@ -1,5 +1,6 @@
 """The data folder: who holds it, what it keeps, and that readers never see half a file."""
 
+import os
 import stat
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from marvain.instance import Instance, Ports, Running, write_whole
-from marvain.refusal import InUse
+from marvain.refusal import InUse, NotOurs
 
 HOLD = """
 import pathlib, sys
@@ -78,3 +79,32 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
         write_whole(file, "text", mode=0o600)  # type: ignore[arg-type]
     assert file.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("which", [".", "secrets"])
+def test_a_folder_that_others_may_write_to_is_refused(tmp_path: Path, which: str) -> None:
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / which).chmod(0o777)
+    with pytest.raises(NotOurs, match="anybody may write"), Instance(tmp_path).held("up"):
+        pass
+    assert not (tmp_path / "lock").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+@pytest.mark.parametrize("which", [".", "secrets"])
+def test_a_folder_of_another_user_is_refused(tmp_path: Path, which: str) -> None:
+    (tmp_path / "secrets").mkdir()
+    os.chown(tmp_path / which, 65_534, 65_534)
+    with pytest.raises(NotOurs, match="belongs to another user"), Instance(tmp_path).held("up"):
+        pass
+
+
+def test_a_lock_that_leads_elsewhere_is_not_followed(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("kept")
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "lock").symlink_to(precious)
+    with pytest.raises(OSError, match="symbolic links"), Instance(folder).held("up"):
+        pass
+    assert precious.read_text() == "kept"
