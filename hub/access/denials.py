@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from sqlalchemy import text
 from sqlmodel import Session
@@ -13,7 +13,12 @@ from hub import feed
 
 Refusable = Literal["connect", "publish", "subscribe", "message"]
 
-_MAX_TEXT = 500
+_MAX_TEXT: Final = 500
+# All three texts of a row together must fit into its index.
+_MAX_BYTES: Final = 800
+# Different refusals of one name that get a row of their own in a minute.
+MOST_PER_MINUTE: Final = 60
+_MANY: Final = "too many different refusals in this minute; this counts those that are not shown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +31,9 @@ class Refusal:
     reason: str
     at: datetime
     count: int = 1
+
+
+Gathered = dict[tuple[datetime, str, Refusable, str, str], Refusal]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +51,7 @@ class Denial:
 
 def record(session: Session, refusals: Iterable[Refusal]) -> int:
     """Add refusals to the rows of their minute, and tell the agents whose devices they concern; returns the rows."""
-    gathered: dict[tuple[datetime, str, Refusable, str, str], Refusal] = {}
+    gathered: Gathered = {}
     for given in refusals:
         refusal = Refusal(
             _clean(given.principal), given.action, _clean(given.topic), _clean(given.reason), given.at, given.count
@@ -62,9 +70,10 @@ def record(session: Session, refusals: Iterable[Refusal]) -> int:
             )
         gathered[key] = refusal
     # In one order everywhere, so that two brokers that write the same rows cannot block each other.
-    for key in sorted(gathered):
-        _upsert(session, key[0], gathered[key])
-    return len(gathered)
+    kept = _bounded(session, gathered)
+    for key in sorted(kept):
+        _upsert(session, key[0], kept[key])
+    return len(kept)
 
 
 def recent(
@@ -81,6 +90,31 @@ def recent(
         {"agent_id": agent_id, "device_id": device_id, "limit": limit},
     ).all()
     return [Denial(*row) for row in rows]
+
+
+def _bounded(session: Session, gathered: Gathered) -> Gathered:
+    """The same, where names with too many different refusals in a minute have the rest of them counted as one."""
+    kept: Gathered = {}
+    known: dict[tuple[datetime, str], set[tuple[str, str, str]]] = {}
+    for key, refusal in gathered.items():
+        minute, principal, action, topic, reason = key
+        rows = known.get((minute, principal))
+        if rows is None:
+            found = session.execute(
+                text("SELECT action, topic, reason FROM denials WHERE minute = :minute AND principal = :principal"),
+                {"minute": minute, "principal": principal},
+            )
+            rows = known[minute, principal] = {(row.action, row.topic, row.reason) for row in found}
+        if (action, topic, reason) in rows or len(rows) < MOST_PER_MINUTE:
+            rows.add((action, topic, reason))
+            kept[key] = refusal
+            continue
+        rest = (minute, principal, action, "", _MANY)
+        others = kept.get(rest)
+        count = refusal.count + (others.count if others else 0)
+        at = max(refusal.at, others.at) if others else refusal.at
+        kept[rest] = Refusal(principal, action, "", _MANY, at, count)
+    return kept
 
 
 def _upsert(session: Session, minute: datetime, refusal: Refusal) -> None:
@@ -118,4 +152,5 @@ def _upsert(session: Session, minute: datetime, refusal: Refusal) -> None:
 
 def _clean(given: str) -> str:
     """Text that somebody hostile chose, as Postgres can store and a page can show it."""
-    return given[:_MAX_TEXT].replace("\0", "�").encode("utf-8", "replace").decode()
+    cut = given[:_MAX_TEXT].replace("\0", "�").encode("utf-8", "replace")
+    return cut[:_MAX_BYTES].decode("utf-8", "ignore")

@@ -1,5 +1,6 @@
 """Refusals become rows of their minute, and news for the agent that they concern."""
 
+import random
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -35,6 +36,29 @@ def test_hostile_text_is_stored_harmlessly(database: Database, agent: Agent) -> 
     assert row.principal == "a\ufffdb?"
     assert len(row.topic) <= 500
     assert row.device_id is None
+
+
+def test_the_longest_texts_still_fit_the_index(database: Database, agent: Agent) -> None:
+    seeded = random.Random(7)
+    name, topic, reason = ("".join(chr(seeded.randrange(0x20000, 0x2A000)) for _ in range(500)) for _ in range(3))
+    with database.transaction() as session:
+        assert denials.record(session, [Refusal(name, "publish", topic, reason, AT), refusal()]) == 2
+
+
+def test_ever_new_refusals_of_one_name_are_counted_as_one(database: Database, agent: Agent) -> None:
+    for second in range(3):
+        flood = [refusal(reason=f"epoch {second}.{number}") for number in range(100)]
+        with database.transaction() as session:
+            denials.record(session, [*flood, refusal(principal="bell", reason=f"one {second}")])
+    with database.transaction() as session:
+        denials.record(session, [refusal(reason="epoch 0.0")])
+        rows = session.execute(text("SELECT principal, reason, count FROM denials ORDER BY count DESC")).all()
+    of_lamp = [row for row in rows if row.principal == "lamp"]
+    assert len(of_lamp) == denials.MOST_PER_MINUTE + 1
+    assert sum(row.count for row in of_lamp) == 301
+    assert "too many different" in of_lamp[0].reason
+    assert of_lamp[1].reason == "epoch 0.0"
+    assert len(rows) - len(of_lamp) == 3
 
 
 def test_they_are_counted_per_minute(database: Database, agent: Agent) -> None:
