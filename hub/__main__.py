@@ -3,6 +3,7 @@
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from types import FrameType
@@ -10,7 +11,6 @@ from typing import Final
 
 import structlog
 from pydantic import ValidationError
-from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from hub import logs, migrations
@@ -20,6 +20,7 @@ from hub.inbox import router
 from hub.inbox.consumer import Consumer
 from hub.inbox.envelope import Outcome
 from hub.mqtt import HubClient
+from hub.one_hub import OneHub
 from hub.outbox import Message
 from hub.publisher import Publisher
 from hub.pulse import Pulse
@@ -33,17 +34,17 @@ log = structlog.get_logger("hub")
 
 EX_UNAVAILABLE: Final = 69
 EX_CONFIG: Final = 78
-# Any number, as long as every hub of one database uses the same: the lock of the one that works.
-ONE_HUB_LOCK: Final = 0x6D61_7276
 RECEIPT_IDS: Final = 500
+# What the parts have to end their work at hand; a Postgres that does not answer must not hold the service for ever.
+STOP_WITHIN_S: Final = 15.0
 _TOPICS: Final = Topics.below_root()
 
 
 class Hub:
     """All parts of the service; `run` returns when `stop` was called or a part has died."""
 
-    def __init__(self, settings: Settings, database: Database, password: str) -> None:
-        self._database = database
+    def __init__(self, settings: Settings, database: Database, password: str, one_hub: OneHub) -> None:
+        self._one_hub = one_hub
         self._stopping = threading.Event()
         self._back_at: datetime | None = None
         self._broken: str | None = None
@@ -66,16 +67,23 @@ class Hub:
             "sweeper": self._sweeper.run,
             "pulse": self._pulse.run,
             "consumer": lambda: self._consumer.run(self._client),
+            "lock": self._one_hub.run,
+            "network": self._client.watch,
         }
-        threads = [threading.Thread(target=self._guard, args=(name, part), name=name) for name, part in parts.items()]
+        threads = [
+            threading.Thread(target=self._guard, args=(name, part), name=name, daemon=True)
+            for name, part in parts.items()
+        ]
+        self._client.start()
         for thread in threads:
             thread.start()
-        self._client.start()
         self._stopping.wait()
-        for part in (self._consumer, self._sweeper, self._pulse, self._publisher):
+        for part in (self._consumer, self._sweeper, self._pulse, self._publisher, self._one_hub):
             part.stop()
+        self._client.stop_watching()
+        deadline = time.monotonic() + STOP_WITHIN_S
         for thread in threads:
-            thread.join(timeout=15)
+            thread.join(max(0.0, deadline - time.monotonic()))
         self._client.stop()
         log.info("hub.stopped")
         return 1 if self._broken else 0
@@ -83,6 +91,10 @@ class Hub:
     def _guard(self, name: str, part: Callable[[], None]) -> None:
         try:
             part()
+        except HubError as error:
+            self._broken = name
+            log.error("hub.part_ended", part=name, reason=error.message)
+            self._stopping.set()
         except Exception:
             # A part that dies takes the service with it: the supervisor starts it again, whole.
             self._broken = name
@@ -137,17 +149,16 @@ def main() -> int:
     except SQLAlchemyError as error:
         log.error("hub.database_away", error=type(error).__name__)
         return EX_UNAVAILABLE
-    hub = Hub(settings, database, password)
+    one_hub = OneHub(database)
+    hub = Hub(settings, database, password, one_hub)
     stop = _on_signals(hub.stop)
     try:
-        with database.engine.connect() as connection:
-            if not _become_the_one(connection, stop):
-                return 0
-            return hub.run()
+        return hub.run() if one_hub.acquire(stop) else 0
     except SQLAlchemyError as error:
         log.error("hub.database_away", error=type(error).__name__)
         return EX_UNAVAILABLE
     finally:
+        one_hub.close()
         database.close()
 
 
@@ -161,19 +172,6 @@ def _on_signals(stop_hub: Callable[[], None]) -> threading.Event:
     signal.signal(signal.SIGTERM, ask)
     signal.signal(signal.SIGINT, ask)
     return stop
-
-
-def _become_the_one(connection: Connection, stop: threading.Event) -> bool:
-    """Wait until no other hub works on this database; False when asked to stop before that."""
-    connection = connection.execution_options(isolation_level="AUTOCOMMIT")
-    said = False
-    while not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": ONE_HUB_LOCK}).scalar_one():
-        if not said:
-            log.info("hub.standing_by", reason="another hub works on this database")
-            said = True
-        if stop.wait(1.0):
-            return False
-    return True
 
 
 if __name__ == "__main__":

@@ -118,7 +118,7 @@ def request(
 
 
 def resend(session: Session, devices: Sequence[tuple[uuid.UUID, int]], now: datetime) -> None:
-    """Send what is open for these devices, given with their new epochs, because they said hello (again).
+    """Send what is open for these devices, given with their epochs, because they said hello or are heard again.
 
     A device answers a command that it has seen before with the reply it gave.
     """
@@ -133,6 +133,19 @@ def resend(session: Session, devices: Sequence[tuple[uuid.UUID, int]], now: date
     )
     for row in rows:
         _send(session, row.handle, row.command_id, row.verb, row.args, row.expires_at, epochs[row.device_id])
+
+
+def worth_sending(session: Session, ids: Sequence[uuid.UUID], now: datetime) -> set[uuid.UUID]:
+    """Those of these commands that are still open and in time: what waited too long is not sent any more."""
+    if not ids:
+        return set()
+    found = session.execute(
+        text(
+            "SELECT command_id FROM commands WHERE command_id = ANY(:ids) AND finished_at IS NULL AND expires_at > :now"
+        ),
+        {"ids": list(ids), "now": now},
+    ).scalars()
+    return set(found)
 
 
 def mark_sent(session: Session, sent: Sequence[tuple[uuid.UUID, datetime]]) -> None:
@@ -157,11 +170,9 @@ def mark_sent(session: Session, sent: Sequence[tuple[uuid.UUID, datetime]]) -> N
 def advance(status: Status, said: str, at: datetime, expires_at: datetime) -> Status | None:
     """The status after a device's word; None when it changes nothing (a repeat, or one step back)."""
     is_final = said in FINAL
-    if status in ("expired", "unknown"):
-        return "late" if is_final else None
-    if status in FINAL:
+    if status in FINAL and not (is_final and status in ("expired", "unknown")):
         return None
-    if is_final:
+    if is_final:  # also when silence was given its name while a reply in time was on its way into the ledger
         return "late" if at > expires_at + GRACE else said  # type: ignore[return-value]
     return said if _RANK[said] > _RANK[status] else None  # type: ignore[return-value]
 

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
@@ -23,11 +24,18 @@ log = structlog.get_logger(__name__)
 
 KEEPALIVE_S: Final = 20
 ACKNOWLEDGE_TIMEOUT_S: Final = 10.0
+# A broken connection is noticed so soon by who waits for an acknowledgement.
+LOOK_S: Final = 0.2
 _LAST_RETRY_S: Final = 5
+_TOPICS: Final = Topics.below_root()
 
 
 class BrokerAway(HubError):
     """The broker is not there or did not acknowledge in time; what was to be said is said later."""
+
+
+class NetworkEnded(HubError):
+    """The thread that speaks with the broker has died."""
 
 
 class HubClient:
@@ -56,6 +64,7 @@ class HubClient:
         # same packet id may stand for another message.
         self._generation = 0
         self._lock = threading.Lock()
+        self._unwatched = threading.Event()
         client = paho.Client(
             CallbackAPIVersion.VERSION2,
             client_id=HUB_USERNAME,
@@ -93,6 +102,16 @@ class HubClient:
         self._client.disconnect()
         self._client.loop_stop()
 
+    def watch(self) -> None:
+        """Raise `NetworkEnded` when the network thread dies; it would leave a hub that is deaf and looks well."""
+        while not self._unwatched.wait(1.0):
+            thread = self._client._thread  # noqa: SLF001  (paho has no other way to tell)
+            if thread is None or not thread.is_alive():
+                raise NetworkEnded("the thread that speaks with the broker has died")
+
+    def stop_watching(self) -> None:
+        self._unwatched.set()
+
     def wait_connected(self, timeout_s: float) -> bool:
         return self._connected.wait(timeout_s)
 
@@ -110,19 +129,28 @@ class HubClient:
         """
         if not self.is_connected:
             raise BrokerAway("the broker is not connected")
+        generation = self._generation
         times = []
         infos = []
-        for message in messages:
-            times.append(datetime.now(UTC))
-            infos.append(self.send(message))
-        for info in infos:
-            try:
-                info.wait_for_publish(ACKNOWLEDGE_TIMEOUT_S)
-            except (RuntimeError, ValueError) as error:
-                raise BrokerAway(f"the broker did not take a message: {error}") from None
-            if not info.is_published():
-                raise BrokerAway(f"the broker acknowledged nothing for {ACKNOWLEDGE_TIMEOUT_S:.0f} s")
+        try:
+            for message in messages:
+                times.append(datetime.now(UTC))
+                infos.append(self.send(message))
+            for info in infos:
+                deadline = time.monotonic() + ACKNOWLEDGE_TIMEOUT_S
+                while not info.is_published():
+                    if generation != self._generation:
+                        raise BrokerAway("the connection broke before the broker had acknowledged")
+                    if time.monotonic() > deadline:
+                        raise BrokerAway(f"the broker acknowledged nothing for {ACKNOWLEDGE_TIMEOUT_S:.0f} s")
+                    info.wait_for_publish(LOOK_S)
+        except (RuntimeError, ValueError) as error:
+            raise BrokerAway(f"the broker did not take a message: {error}") from None
         return times
+
+    def say_online(self) -> None:
+        """Publish the hub's own status, which every broker takes; raises `BrokerAway` when this one does not now."""
+        self.publish([Message(_TOPICS.hub_status(), self._status("online"), retain=True)])
 
     def send(self, message: Message) -> paho.MQTTMessageInfo:
         """Publish without waiting: for what is worth nothing later, or is said again when it was not heard."""
@@ -141,10 +169,15 @@ class HubClient:
         self._on_connected(flags.session_present)
 
     def _disconnect(
-        self, _client: paho.Client, _data: Any, _flags: paho.DisconnectFlags, reason: ReasonCode, _properties: Any
+        self, client: paho.Client, _data: Any, _flags: paho.DisconnectFlags, reason: ReasonCode, _properties: Any
     ) -> None:
         with self._lock:
             self._generation += 1
+        # The outbox says again what was not acknowledged, in order. What paho still holds would come first and out of
+        # order, and a message for which the broker hangs up would do so for ever.
+        with client._out_message_mutex:  # noqa: SLF001  (paho has no other way to forget)
+            client._out_messages.clear()  # noqa: SLF001
+            client._inflight_messages = 0  # noqa: SLF001
         if self._connected.is_set():
             self._connected.clear()
             log.warning("hub.disconnected", reason=str(reason))

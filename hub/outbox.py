@@ -109,6 +109,14 @@ def claim(session: Session, limit: int) -> list[Message]:
     return messages
 
 
+def park(session: Session, message: Message, error: str) -> None:
+    """Keep a message that can never be published among the dead letters, so that it stands in nobody's way."""
+    session.execute(
+        text("INSERT INTO dead_letters (topic, payload, error, received_at) VALUES (:topic, :payload, :error, now())"),
+        {"topic": message.topic, "payload": message.payload, "error": error},
+    )
+
+
 def retained(session: Session) -> list[Message]:
     """Everything that the hub has retained, for a broker that lost its memory."""
     rows = session.execute(text("SELECT topic, payload FROM retained_topics ORDER BY topic"))

@@ -92,7 +92,8 @@ def hear(evidence: Evidence, heard: Heard) -> Evidence:
     )
     if heard.kind == "state" and heard.state == "sleeping":
         latest = heard.at + timedelta(seconds=LONGEST_SLEEP_S)
-        until = min(heard.until, latest) if heard.until else latest
+        # A time that has passed means at once; kept as it came, it may be one that cannot be read back from Postgres.
+        until = min(max(heard.until, heard.at), latest) if heard.until else latest
         return _settle(replace(evidence, asleep_until=until), "sleeping", "said it sleeps", heard.at)
     if evidence.verdict == "online" and not is_new:
         return replace(evidence, probes=0, probed_at=None)

@@ -48,10 +48,10 @@ def lock(session: Session, device_ids: Collection[uuid.UUID]) -> dict[uuid.UUID,
     return {row[0]: Evidence(*row[1:]) for row in rows}
 
 
-def lock_silent(session: Session, now: datetime, limit: int = 500) -> list[Known]:
+def lock_silent(session: Session, now: datetime, *, after: uuid.UUID | None = None, limit: int = 500) -> list[Known]:
     """Those not offline from whom nothing came for two heartbeats, locked; rows that others hold are left out.
 
-    Finds candidates only: `presence.silence` judges them.
+    Finds candidates only: `presence.silence` judges them. By device id, those behind `after`.
     """
     rows = session.execute(
         text(
@@ -59,9 +59,10 @@ def lock_silent(session: Session, now: datetime, limit: int = 500) -> list[Known
             "USING (device_id) WHERE p.verdict <> 'offline' "
             "AND coalesce(p.asleep_until, p.last_heard_at, p.since) "
             "< CAST(:now AS timestamptz) - make_interval(secs => p.heartbeat_s * :missed) "
+            "AND (CAST(:after AS uuid) IS NULL OR p.device_id > :after) "
             "ORDER BY p.device_id LIMIT :limit FOR UPDATE OF p SKIP LOCKED"
         ),
-        {"now": now, "limit": limit, "missed": MISSED_HEARTBEATS},
+        {"now": now, "after": after, "limit": limit, "missed": MISSED_HEARTBEATS},
     )
     return [Known(row[0], row[1], row[2], Evidence(*row[3:])) for row in rows]
 

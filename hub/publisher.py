@@ -2,10 +2,12 @@
 
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Final
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel import Session
 
 from hub import commands, outbox
 from hub.database import Database
@@ -17,6 +19,8 @@ BATCH: Final = 500
 # NOTIFY wakes the publisher at once; this is for what was written while nobody listened.
 LOOK_AGAIN_S: Final = 2.0
 RETRY_S: Final = 0.5
+# So often a message is tried alone, while the broker takes others, before it is parked.
+TRIES: Final = 3
 
 
 class Publisher:
@@ -28,6 +32,9 @@ class Publisher:
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._republish = threading.Event()
+        self._batch = BATCH
+        self._suspect = 0  # the outbox id of a message that failed alone
+        self._tries = 0
 
     def wake(self) -> None:
         """There may be something to publish."""
@@ -93,12 +100,44 @@ class Publisher:
         log.info("outbox.republished", topics=len(retained))
 
     def _publish_some(self) -> bool:
+        """Publish a batch; returns whether there may be more.
+
+        A broker hangs up for a message that it does not want (too large for it, say), and the same message fails again
+        after every reconnect. Batches shrink around it until it is alone; then it is parked and the rest goes on.
+        """
+        if self._suspect:
+            self._client.say_online()  # a broker that takes nothing at all says nothing about one message
         with self._database.transaction() as session:
-            messages = outbox.claim(session, BATCH)
-            if not messages:
+            claimed = outbox.claim(session, self._batch)
+            if not claimed:
+                self._suspect = 0
                 return False
+            if claimed[0].outbox_id == self._suspect and self._tries >= TRIES:
+                outbox.park(session, claimed[0], f"the broker did not take it in {TRIES} tries")
+                log.error("outbox.parked", topic=claimed[0].topic, tries=TRIES)
+                is_full = True
+            else:
+                is_full = len(claimed) == self._batch
+                self._publish(session, claimed)
+        self._suspect = 0
+        self._batch = min(BATCH, self._batch * 2)
+        return is_full
+
+    def _publish(self, session: Session, claimed: list[outbox.Message]) -> None:
+        ids = [one.command_id for one in claimed if one.command_id]
+        open_ids = commands.worth_sending(session, ids, datetime.now(UTC))
+        messages = [one for one in claimed if one.command_id is None or one.command_id in open_ids]
+        try:
             times = self._client.publish(messages)
-            sent = [(one.command_id, at) for one, at in zip(messages, times, strict=True) if one.command_id]
-            if sent:
-                commands.mark_sent(session, sent)
-        return len(messages) == BATCH
+        except BrokerAway:
+            self._blame(claimed)
+            raise
+        sent = [(one.command_id, at) for one, at in zip(messages, times, strict=True) if one.command_id]
+        if sent:
+            commands.mark_sent(session, sent)
+
+    def _blame(self, claimed: list[outbox.Message]) -> None:
+        self._batch = max(1, len(claimed) // 8)
+        if len(claimed) == 1:
+            self._tries = self._tries + 1 if claimed[0].outbox_id == self._suspect else 1
+            self._suspect = claimed[0].outbox_id

@@ -21,7 +21,12 @@ from hub_protocol.topics import Topics
 log = structlog.get_logger(__name__)
 
 TIDY_EVERY_S: Final = 600.0
+# Devices judged in one transaction.
+PAGE: Final = 500
 FEED_KEPT: Final = timedelta(days=1)
+# A longer pause between two sweeps (Postgres away, the machine asleep, a clock set) means that the hub was not there.
+LONGEST_PAUSE: Final = timedelta(seconds=5)
+DENIALS_KEPT: Final = timedelta(days=14)
 _TOPICS: Final = Topics.below_root()
 
 
@@ -32,6 +37,7 @@ class Sweeper:
         self._database = database
         self._hub_back_at = hub_back_at
         self._stopping = threading.Event()
+        self._swept_at = self._able_since = datetime.now(UTC)
 
     def stop(self) -> None:
         self._stopping.set()
@@ -41,7 +47,7 @@ class Sweeper:
         tidy_at = 0.0
         while not self._stopping.wait(presence.SWEEP_S):
             try:
-                self._sweep()
+                self._sweep(datetime.now(UTC))
                 if time.monotonic() >= tidy_at:
                     tidy_at = time.monotonic() + TIDY_EVERY_S
                     with self._database.transaction() as session:
@@ -49,38 +55,50 @@ class Sweeper:
             except SQLAlchemyError as error:
                 log.warning("sweeper.database_away", error=type(error).__name__)
 
-    def _sweep(self) -> None:
-        now = datetime.now(UTC)
+    def _sweep(self, now: datetime) -> None:
         with self._database.transaction() as session:
             commands.expire(session, now)
+        # Swept, so Postgres is there. If it was not until now, what devices said meanwhile still waits to be stored.
+        if not timedelta() <= now - self._swept_at <= LONGEST_PAUSE:
+            self._able_since = now
+        self._swept_at = now
         back_at = self._hub_back_at()
         if back_at is None:
             return  # who cannot hear must not judge silence
-        with self._database.transaction() as session:
-            judge(session, now, back_at)
+        after: uuid.UUID | None = None
+        while True:
+            with self._database.transaction() as session:
+                after = judge(session, now, max(back_at, self._able_since), after=after)
+            if after is None:
+                return
 
 
-def judge(session: Session, now: datetime, hub_back_at: datetime) -> int:
-    """Draw the verdicts that silence asks for, and send the probes; returns how many devices changed."""
-    silent = presence_records.lock_silent(session, now)
+def judge(
+    session: Session, now: datetime, hub_back_at: datetime, *, after: uuid.UUID | None = None
+) -> uuid.UUID | None:
+    """Draw the verdicts that silence asks for, and send the probes, for one page of devices behind `after`.
+
+    Returns the last device of the page, None when there are no more.
+    """
+    silent = presence_records.lock_silent(session, now, after=after, limit=PAGE)
     changes = {}
     for known in silent:
-        after, is_probe = presence.silence(known.evidence, now, hub_back_at)
-        if after == known.evidence:
+        judged, is_probe = presence.silence(known.evidence, now, hub_back_at)
+        if judged == known.evidence:
             continue
-        changes[known.device_id] = (known, after)
-        if after.verdict != known.evidence.verdict:
-            log.info("presence.silent", handle=known.handle, verdict=after.verdict, why=after.why)
+        changes[known.device_id] = (known, judged)
+        if judged.verdict != known.evidence.verdict:
+            log.info("presence.silent", handle=known.handle, verdict=judged.verdict, why=judged.why)
         if is_probe:
             expires_at = now + timedelta(seconds=presence.PROBE_WAIT_S)
             topic = _TOPICS.command(known.handle, "ping", f"{PROBE_PREFIX}{uuid.uuid4().hex}")
             outbox.enqueue(session, topic, messages.Command(expires_at=expires_at, epoch=known.evidence.epoch))
     presence_records.save(session, changes)
-    return len(changes)
+    return silent[-1].device_id if len(silent) == PAGE else None
 
 
 def tidy(session: Session, now: datetime) -> None:
-    """Remove what has had its time: old feed entries, credentials of closed pages, ended sessions, used links."""
+    """Remove what has had its time: old feed entries, credentials of closed pages, ended sessions, links, refusals."""
     removed = feed.trim(session, now - FEED_KEPT)
     session.execute(
         text("DELETE FROM credentials WHERE kind = 'browser' AND expires_at < :before"),
@@ -91,4 +109,5 @@ def tidy(session: Session, now: datetime) -> None:
     session.execute(
         text("DELETE FROM sign_in_brakes WHERE last_failure_at < :before"), {"before": now - timedelta(days=1)}
     )
+    session.execute(text("DELETE FROM denials WHERE minute < :before"), {"before": now - DENIALS_KEPT})
     log.debug("sweeper.tidied", feed_entries=removed)

@@ -13,9 +13,9 @@ import psycopg
 import sqlalchemy.exc
 
 from hub import migrations
-from hub.__main__ import ONE_HUB_LOCK
 from hub.database import libpq_url
 from hub.errors import HubError
+from hub.one_hub import ONE_HUB_LOCK
 from marvain import addresses
 from marvain.instance import Instance, Running
 from marvain.preparation import DEMO_HANDLE

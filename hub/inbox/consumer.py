@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from typing import Final, Protocol
 
 import structlog
-from psycopg.errors import DeadlockDetected, LockNotAvailable, QueryCanceled
+from psycopg.errors import DeadlockDetected, LockNotAvailable, QueryCanceled, ReadOnlySqlTransaction
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolExhausted
 
 from hub.database import Database
 from hub.inbox import router
@@ -83,10 +84,10 @@ class Consumer:
             try:
                 with self._database.transaction() as session:
                     outcome = router.process(session, batch, self._root)
-            except (OperationalError, InterfaceError) as error:
+            except (DBAPIError, PoolExhausted) as error:
                 if not _is_passing(error):
                     return self._split(batch, error)
-                log.warning("inbox.database_away", waiting=self._waiting.qsize(), error=type(error.orig).__name__)
+                log.warning("inbox.database_away", waiting=self._waiting.qsize(), error=type(_cause(error)).__name__)
                 self._stopping.wait(RETRY_S)
             except Exception as error:  # noqa: BLE001  (whatever one message does must not stop the others)
                 return self._split(batch, error)
@@ -102,7 +103,7 @@ class Consumer:
         return self._park(batch[0], error)
 
     def _park(self, incoming: Incoming, error: Exception) -> bool:
-        cause = error.orig if isinstance(error, DBAPIError) else error
+        cause = _cause(error)
         log.error("inbox.parked", topic=incoming.topic[:200], error=type(cause).__name__)
         while not self._stopping.is_set():
             try:
@@ -124,15 +125,23 @@ class Consumer:
                 log.warning("inbox.database_away", error=type(failure).__name__)
                 self._stopping.wait(RETRY_S)
             else:
+                # Kept here, it need not come again: a device that kept it to be sure may put it aside as well.
+                self._on_stored(router.parked(incoming, self._root))
                 return True
         return False
 
 
-def _is_passing(error: DBAPIError) -> bool:
+def _cause(error: Exception) -> BaseException:
+    return error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+
+
+def _is_passing(error: DBAPIError | PoolExhausted) -> bool:
     """Whether the same batch may succeed later: the database was away, or others stood in the way."""
-    return (
-        error.connection_invalidated
-        or isinstance(error.orig, DeadlockDetected | LockNotAvailable | QueryCanceled)
-        or getattr(error.orig, "sqlstate", None) is None
-        or str(getattr(error.orig, "sqlstate", ""))[:2] in ("08", "40", "53", "57", "58")
-    )
+    if isinstance(error, PoolExhausted) or error.connection_invalidated:
+        return True
+    state = getattr(error.orig, "sqlstate", None)
+    if state is None:  # not the server's word: the connection failed, or the driver refused a value
+        return isinstance(error, OperationalError | InterfaceError)
+    return isinstance(error.orig, DeadlockDetected | LockNotAvailable | QueryCanceled | ReadOnlySqlTransaction) or str(
+        state
+    )[:2] in ("08", "40", "53", "57", "58")

@@ -3,17 +3,19 @@
 What is wrong with one message concerns that message alone: it is refused with a reason, and the rest goes on.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import structlog
 from sqlmodel import Session
 
-from hub import presence, presence_records
+from hub import commands, presence, presence_records
 from hub.access import denials
 from hub.inbox import event, hello, reply, senders
 from hub.inbox.envelope import Accepted, Incoming, Outcome
 from hub.presence import Evidence, Heard
+from hub.presence_records import Known
 from hub_protocol.catalogue import decode, parse_topic, subscription
 from hub_protocol.errors import Malformed
 from hub_protocol.topics import Parsed
@@ -59,8 +61,37 @@ def process(session: Session, batch: Sequence[Incoming], root: str) -> Outcome:
     for kind, handler in HANDLERS.items():
         if kind in accepted:
             handler(session, accepted[kind], outcome)
+    _resume(session, [(sender.known, evidence[handle]) for handle, sender in known.items()], batch)
     denials.record(session, outcome.refusals)
     return outcome
+
+
+def parked(incoming: Incoming, root: str) -> Outcome:
+    """What to tell the device whose message could not be stored and is kept among the dead letters."""
+    outcome = Outcome()
+    topic = parse_topic(incoming.topic, root)
+    if topic is not None and topic.kind in ("event", "reply"):
+        message_id = None
+        if topic.kind == "event":
+            with contextlib.suppress(Malformed):
+                message_id = decode(topic.kind, incoming.payload).id
+        outcome.refuse(
+            topic.handle, incoming, "the hub could not store this message; it is kept apart", message_id=message_id
+        )
+    return outcome
+
+
+def _resume(session: Session, seen: Sequence[tuple[Known, Evidence]], batch: Sequence[Incoming]) -> None:
+    """Send what waited for devices that are heard again within the same connection: those say no hello."""
+    back = [
+        (known.device_id, after.epoch)
+        for known, after in seen
+        if known.evidence.verdict in ("offline", "sleeping")
+        and after.verdict == "online"
+        and after.epoch == known.evidence.epoch
+    ]
+    if back:
+        commands.resend(session, back, batch[-1].received_at)
 
 
 def _parse(incoming: Incoming, root: str, outcome: Outcome) -> tuple[Incoming, Parsed, Any] | None:

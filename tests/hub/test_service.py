@@ -299,3 +299,33 @@ def test_only_one_hub_works(hub, tmp_path):
         wait_until(lambda: "hub.ready" in second.log(), "the second takes over", 10)
     finally:
         assert second.stop() == 0
+
+
+def test_a_hub_whose_lock_went_to_another_gives_way(hub, database_url, tmp_path):
+    """The lock dies with its connection: the hub takes it again, or ends when another was quicker."""
+    second = Process(hub._argv, tmp_path / "second.log", hub._environment)
+    second.start()
+    try:
+        wait_until(lambda: "hub.standing_by" in second.log(), "the second stands by")
+        with psycopg.connect(libpq_url(database_url), autocommit=True) as connection:
+
+            def takes_the_lock_away() -> bool:
+                connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+                    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+                    " AND pid IN (SELECT pid FROM pg_stat_activity WHERE application_name = 'marvain hub')"
+                )
+                time.sleep(0.3)
+                return hub.process.poll() is not None or second.process.poll() is not None or takes_over()
+
+            def takes_over() -> bool:
+                return "hub.connected" in second.log()
+
+            wait_until(takes_the_lock_away, "the second is quicker", 60)
+        wait_until(lambda: hub.process.poll() is not None, "the first gives way")
+        assert hub.process.poll() == 1
+        assert "another hub works on this database now" in hub.log()
+        assert "Traceback" not in hub.log()
+        wait_until(lambda: "hub.ready" in second.log(), "the second works")
+    finally:
+        assert second.stop() == 0

@@ -1,6 +1,7 @@
 """What devices say: each bad message is refused alone, with a reason, and changes nothing."""
 
 import json
+import threading
 import uuid
 from datetime import UTC, datetime, timedelta
 
@@ -202,9 +203,68 @@ def test_a_poisoned_message_is_parked_and_the_others_are_stored(database, sessio
     ]
     assert consumer._store(batch)
     assert stored(session) == 11
-    confirmed = [one for outcome in outcomes for one in outcome.receipts["porch"]]
+    confirmed = [one for outcome in outcomes for one in outcome.receipts.get("porch", [])]
+    # Told to the device, so that it does not send the same for ever.
+    assert [one.id for outcome in outcomes for one in outcome.denied.values()] == ["e5"]
     assert confirmed == [f"e{n}" for n in range(12) if n != 5]
     [parked] = session.execute(text("SELECT topic, payload, error FROM dead_letters"))
     assert parked.topic.endswith("/poison")
     assert "e5" in parked.payload.decode()
     assert "CheckViolation" in parked.error
+
+
+def test_a_message_that_meets_a_revoke_does_not_bring_the_device_back(database, session, device, say):
+    say(("porch/state", {"state": "online", "epoch": 1}))
+    feed.flush(session)
+    session.commit()
+    outcomes = []
+    consumer = Consumer(database, "marvain/v1", outcomes.append)
+    beat = Incoming("marvain/v1/d/porch/heartbeat", b'{"epoch":1}', False, datetime.now(UTC), (0, 0, 0))
+    with database.transaction() as work:
+        devices.revoke(work, devices.by_handle(work, "porch"), by="ann")
+        storing = threading.Thread(target=consumer._store, args=([beat],), daemon=True)
+        storing.start()
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        while not session.execute(text(waiting)).scalar_one():
+            session.rollback()
+    storing.join(20)
+    session.rollback()
+    assert devices.view(session, device.agent_id, device.device_id).presence == "offline"
+    assert [one.topic for one in outbox.retained(session)] == []
+    assert "may speak" in str(outcomes[0].denied)
+
+
+def test_who_is_heard_again_without_a_hello_gets_what_waited(session, device, say):
+    """The hub took it for gone, but its connection never broke: it has no reason to say hello."""
+    say(("porch/state", {"state": "online", "epoch": 5}))
+    session.execute(text("UPDATE device_presence SET verdict = 'offline'"))
+    waiting = commands.request(session, device, "blink", by="ann")
+    feed.flush(session)
+    assert [one for one in outbox.claim(session, 99) if one.command_id] == []
+    say(("porch/heartbeat", {"epoch": 5}))
+    feed.flush(session)
+    assert [one.command_id for one in outbox.claim(session, 99) if one.command_id] == [waiting.command_id]
+
+
+def test_a_database_that_only_reads_parks_nothing(database, session, device):
+    session.commit()
+    name = session.execute(text("SELECT current_database()")).scalar_one()
+    session.execute(text(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'))
+    session.commit()
+    database.engine.dispose()
+    consumer = Consumer(database, "marvain/v1", [].append)
+    one = Incoming("marvain/v1/d/porch/event/door", json.dumps(event(id="e")).encode(), False, datetime.now(UTC))
+    storing = threading.Thread(target=consumer._store, args=([one],), daemon=True)
+    storing.start()
+    storing.join(0.7)
+    assert storing.is_alive()
+    session.execute(text("SET TRANSACTION READ WRITE"))
+    session.execute(text(f'ALTER DATABASE "{name}" RESET default_transaction_read_only'))
+    session.commit()
+    database.engine.dispose()
+    storing.join(20)
+    session.rollback()
+    assert stored(session) == 1
+    assert session.execute(text("SELECT count(*) FROM dead_letters")).scalar_one() == 0
