@@ -11,11 +11,15 @@ from hub_protocol.topics import check_handle
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """One permission. `topics` are (action, template below the root) pairs; empty for what exists over HTTP alone."""
+    """One permission. `topics` are (action, template below the root) pairs; empty for what concerns HTTP alone.
+
+    `is_served` is False while the hub does nothing yet with what the scope allows: it may be given, and is not offered.
+    """
 
     name: str
     about: str
     topics: tuple[tuple[Action, str], ...] = ()
+    is_served: bool = True
 
 
 VOCABULARY: Final[dict[str, Scope]] = {
@@ -31,15 +35,15 @@ VOCABULARY: Final[dict[str, Scope]] = {
             ),
         ),
         Scope("events:write", "report events", (("publish", "d/{handle}/event/+"),)),
-        Scope("events:read", "read the events of its agent"),
-        Scope("telemetry:write", "send samples", (("publish", "d/{handle}/telemetry/+"),)),
+        Scope("events:read", "read the events of its agent", is_served=False),
+        Scope("telemetry:write", "send samples", (("publish", "d/{handle}/telemetry/+"),), is_served=False),
         Scope(
             "commands:receive",
             "be told what to do, and answer",
             (("subscribe", "d/{handle}/cmd/#"), ("publish", "d/{handle}/reply/+")),
         ),
-        Scope("memories:read", "recall the memories of its agent"),
-        Scope("actions:read", "read the actions of its agent"),
+        Scope("memories:read", "recall the memories of its agent", is_served=False),
+        Scope("actions:read", "read the actions of its agent", is_served=False),
     )
 }
 
