@@ -1,6 +1,7 @@
 """Commands: each is remembered for a day, executed at most once, and answered as often as it is asked."""
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
 import time
@@ -90,10 +91,10 @@ class Commands:
 
     def recover(self) -> None:
         """Answer what ran when the satellite last stopped: it is not run again, for it may have taken effect."""
-        self._memory.forget_old()
+        with contextlib.suppress(sqlite3.Error):  # a full disk must not stop the satellite
+            self._memory.forget_old()
         for command_id, verb in self._memory.unfinished():
-            message = "the satellite stopped while this ran; it may have taken effect"
-            self._finish(command_id, verb, Reply("failed", epoch=1, code="interrupted", message=message))
+            self._interrupted(command_id, verb)
 
     def receive(self, verb: str, command_id: str, command: Command) -> None:
         """Take one command from the hub; returns at once."""
@@ -106,6 +107,9 @@ class Commands:
                 log.info("command %s %s came again; it gets its stored reply", verb, command_id)
                 self._outbox.add_reply(command_id, known.reply)
                 self._wake()
+                return
+            if known is not None:  # it ran, and its reply could not be kept (a full disk)
+                self._interrupted(command_id, verb)
                 return
             if not self._outbox.has_room("reply"):
                 log.error(
@@ -164,6 +168,10 @@ class Commands:
         if not done:
             self._answer(command_id, Reply("accepted", epoch=1))
         return await work
+
+    def _interrupted(self, command_id: str, verb: str) -> None:
+        message = "the satellite stopped while this ran; it may have taken effect"
+        self._finish(command_id, verb, Reply("failed", epoch=1, code="interrupted", message=message))
 
     def _finish(self, command_id: str, verb: str, reply: Reply) -> None:
         log.info("command %s %s: %s%s", verb, command_id, reply.status, f" ({reply.code})" if reply.code else "")

@@ -1,10 +1,17 @@
 """Factories for the domain: an agent, devices of it, and messages as the broker would hand them over."""
 
 import json
+import shutil
+import socket
+import subprocess
+import threading
+import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
+import paho.mqtt.client as mqtt
 import pytest
 from sqlmodel import Session
 
@@ -59,6 +66,44 @@ def say(session: Session) -> Callable[..., Outcome]:
         return router.process(session, batch, ROOT)
 
     return say
+
+
+@pytest.fixture
+def mosquitto_port(tmp_path: Path) -> Iterator[int]:
+    """A Mosquitto open to everybody, that hangs up on whoever sends a packet of more than 2,000 bytes."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    config = tmp_path / "mosquitto.conf"
+    config.write_text(f"user root\nallow_anonymous true\nmax_packet_size 2000\nlistener {port} 127.0.0.1\n")
+    broker = subprocess.Popen([shutil.which("mosquitto") or "/usr/sbin/mosquitto", "-c", str(config)])
+    end = time.monotonic() + 20
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        assert time.monotonic() < end, "mosquitto listens"
+        time.sleep(0.02)
+    yield port
+    broker.kill()
+    broker.wait()
+
+
+@pytest.fixture
+def heard(mosquitto_port: int) -> Iterator[list[tuple[str, bytes]]]:
+    """Whatever passes through that broker: topics with their payloads, as they come."""
+    messages: list[tuple[str, bytes]] = []
+    ready = threading.Event()
+    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+    client.on_message = lambda _client, _data, message: messages.append((message.topic, message.payload))
+    client.on_subscribe = lambda *_: ready.set()
+    client.connect("127.0.0.1", mosquitto_port)
+    client.subscribe([("marvain/v1/d/#", 1), ("marvain/v1/ui/#", 1)])
+    client.loop_start()
+    assert ready.wait(20)
+    yield messages
+    client.disconnect()
+    client.loop_stop()
 
 
 def event(epoch: int = 1, **facts) -> dict:

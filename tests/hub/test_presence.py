@@ -1,6 +1,7 @@
 """Presence as a pure function: the table of cases, and every interleaving of two connections."""
 
 import itertools
+import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -169,3 +170,83 @@ def test_the_epoch_never_goes_back(messages):
         if epoch < evidence.epoch:
             assert later == evidence
         evidence = later
+
+
+class Broker:
+    """What a broker holds for the hub: the queue of QoS 1, in order and until acknowledged, and the retained state."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self.chance = chance
+        self.queue: list[Heard] = []
+        self.acknowledged = 0
+        self.retained: Heard | None = None
+        self.evidence = Evidence()
+        self.clock = 0
+
+    def publish(self, kind: str, epoch: int, state: str = "online") -> None:
+        self.clock += 1
+        heard = Heard(kind, epoch, after(self.clock), state=state)
+        if kind == "heartbeat":  # QoS 0: lost, or past all that waits
+            if self.chance.random() < 0.7:
+                self.evidence = hear(self.evidence, heard)
+            return
+        self.queue.append(heard)
+        if kind == "state":
+            self.retained = heard
+
+    def deliver(self, most: int) -> None:
+        """The hub stores some messages; it may die before it has acknowledged them, and then hears them again."""
+        stored = self.queue[self.acknowledged : self.acknowledged + most]
+        for heard in stored:
+            self.evidence = hear(self.evidence, heard)
+        if self.chance.random() < 0.3:
+            self.acknowledged += self.chance.randint(0, len(stored))
+            self.replay()
+        else:
+            self.acknowledged += len(stored)
+
+    def replay(self) -> None:
+        """The hub subscribes anew; the retained state comes at once, before or behind what waits."""
+        if self.retained is None:
+            return
+        remembered = replace(self.retained, retained=True)
+        if self.chance.random() < 0.5:
+            self.evidence = hear(self.evidence, remembered)
+        else:
+            self.queue.append(remembered)
+
+
+def live_once(broker: Broker, epoch: int, late_wills: list[int]) -> str:
+    """One connection of the device, with whatever else happens meanwhile; returns how it ended."""
+    chance = broker.chance
+    broker.publish("state", epoch)
+    for kind in chance.choices(["hello", "heartbeat", "event", "reply", "deliver", "late"], k=chance.randint(0, 8)):
+        if kind == "deliver":
+            broker.deliver(chance.randint(1, 5))
+        elif kind != "late":
+            broker.publish(kind, epoch)
+        elif late_wills:
+            broker.publish("state", late_wills.pop(chance.randrange(len(late_wills))), "lost")
+    ended = chance.choice(["lost", "bye", "taken over"])
+    if ended != "taken over":
+        broker.publish("state", epoch, ended)
+    return ended
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_no_wrong_verdict_in_ten_thousand_reconnect_races(part):
+    """Take-overs, late Wills, lost heartbeats, a hub that dies between commit and acknowledgement, retained replays."""
+    for race in range(part * 2_500, (part + 1) * 2_500):
+        broker = Broker(random.Random(race))
+        late_wills: list[int] = []
+        last = broker.chance.randint(1, 5)
+        for epoch in range(1, last):
+            if live_once(broker, epoch, late_wills) == "taken over":
+                late_wills.append(epoch)
+        # The last connection lives on when nobody takes it over.
+        verdict = "online" if live_once(broker, last, late_wills) == "taken over" else "offline"
+        for old in late_wills:
+            broker.publish("state", old, "lost")
+        while broker.acknowledged < len(broker.queue):
+            broker.deliver(broker.chance.randint(1, 5))
+        assert (broker.evidence.epoch, broker.evidence.verdict) == (last, verdict), race

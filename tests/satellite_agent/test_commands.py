@@ -132,6 +132,23 @@ async def test_what_was_cut_off_is_answered_and_not_run_again(db):
     assert (reply.status, reply.code, ran) == ("failed", "interrupted", [])
 
 
+async def test_what_ran_is_not_run_again_because_its_reply_could_not_be_kept(db):
+    ran = []
+    bench = Bench(db, count=lambda _args: ran.append(1))
+    db.execute(
+        "CREATE TEMP TRIGGER full BEFORE UPDATE ON command BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
+    )
+    bench.commands.receive("count", "c1", Command(soon()))
+    async with asyncio.timeout(10):
+        await asyncio.gather(*bench.commands._running.values())
+    assert bench.replies() == []
+    db.execute("DROP TRIGGER full")
+    bench.commands.receive("count", "c1", Command(soon()))
+    [(_, reply)] = await bench.wait(1)
+    assert (reply.status, reply.code) == ("failed", "interrupted")
+    assert ran == [1]
+
+
 async def test_too_many_at_once_are_rejected(db):
     go = threading.Event()
     bench = Bench(db, slow=lambda _: go.wait(10))
