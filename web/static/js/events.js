@@ -61,8 +61,10 @@ function beginAgain(rev) {
 
 async function showWaiting() {
   while (waiting.size > 0) {
+    const asked = list();
     const ids = [...waiting.keys()].slice(0, IDS_PER_REQUEST);
     const fetched = await fetchRows(withAgent(`/events/rows?ids=${ids.join(",")}`));
+    if (asked !== list()) return; // another filter came meanwhile: these rows are none of its
     for (const id of ids) waiting.delete(id);
     for (const row of fetched) place(row);
   }
@@ -73,7 +75,9 @@ async function showWaiting() {
 async function showNewest() {
   const address = new URL(location.href);
   address.searchParams.delete("before");
+  const asked = list();
   const fresh = (await fetchPage(address.pathname + address.search)).getElementById("event-list");
+  if (asked !== list()) return; // another filter came meanwhile
   beginAgain(Number(fresh.dataset.rev));
   const shown = new Map([...rows().children].map((row) => [row.dataset.event, row]));
   const wanted = [...fresh.querySelector("#event-rows").children];
@@ -155,6 +159,7 @@ document.addEventListener("click", async (event) => {
   older.setAttribute("aria-busy", "true");
   try {
     const fresh = (await fetchPage(older.getAttribute("href"))).getElementById("event-list");
+    if (!older.isConnected) return; // another filter came meanwhile
     for (const row of [...fresh.querySelector("#event-rows").children]) {
       if (!rows().querySelector(`[data-event="${CSS.escape(row.dataset.event)}"]`)) {
         rows().append(document.importNode(row, true));

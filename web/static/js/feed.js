@@ -16,6 +16,7 @@ export class FeedCursor {
   #catching = null;
   #patience = 0;
   #seenRev = 0;
+  #connection = 0;
 
   constructor(rev, hooks) {
     this.#rev = rev;
@@ -45,27 +46,35 @@ export class FeedCursor {
 
   /** Ask for everything after `rev`; resolves when the page is up to date, rejects when the server cannot be asked. */
   catchUp() {
-    this.#catching ??= this.#replay().finally(() => {
+    if (this.#catching) return this.#catching;
+    const mine = this.#replay(this.#connection).finally(() => {
+      if (this.#catching !== mine) return;
       this.#catching = null;
       this.#hooks.busy(false);
     });
-    return this.#catching;
+    this.#catching = mine;
+    return mine;
   }
 
+  /** The connection is gone. What was asked for under it may be older than the next subscription: it no longer counts. */
   close() {
+    this.#connection += 1;
+    this.#catching = null;
     clearTimeout(this.#patience);
     this.#patience = 0;
     this.#waiting.clear();
     this.#seenRev = this.#rev;
   }
 
-  async #replay() {
+  async #replay(connection) {
     this.#hooks.busy(true);
     for (;;) {
       const answer = await this.#hooks.fetchSince(this.#rev);
+      if (connection !== this.#connection) return;
       // A smaller number than ours means that the hub lost its past, for instance to a restored backup.
       if (answer.reset || answer.rev < this.#rev) {
         await this.#hooks.reset();
+        if (connection !== this.#connection) return;
         this.#rev = answer.rev;
         this.#seenRev = answer.rev;
         for (const rev of this.#waiting.keys()) if (rev <= answer.rev) this.#waiting.delete(rev);

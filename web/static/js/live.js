@@ -82,6 +82,7 @@ async function connect() {
   retryTimer = 0;
   session?.client.end(true);
   session = null;
+  cursor?.close();
   status.note({ connected: false, retryAt: 0 });
   let credential;
   let mqtt;
@@ -135,11 +136,12 @@ function open(mqtt, credential, mine) {
 async function subscribe(client, credential, mine) {
   try {
     const granted = await client.subscribeAsync(credential.topics, { qos: 1 });
+    if (mine !== attempt) return;
     if (granted.some(({ qos }) => qos > 2)) throw new Error("The hub refused a subscription.");
     heardAt = Date.now();
     status.note({ connected: true, busy: true });
     await cursor.catchUp();
-    failures = 0;
+    if (mine === attempt) failures = 0;
   } catch (error) {
     if (mine === attempt) retryLater(error.message);
   }
