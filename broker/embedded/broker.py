@@ -81,7 +81,8 @@ class Broker:
         if connection.state != "admitting":
             return
         if isinstance(admitted, Rejected):
-            self._refuse(connection, connect, "", admitted.reason, admitted.code)
+            self.refusals.add(username, "connect", "", admitted.reason, stranger=True)
+            connection.refuse(admitted.code, admitted.reason)
             return
         principal = admitted.principal
         will_topic = connect.will.topic if connect.will else None

@@ -169,7 +169,8 @@ class Connection(asyncio.Protocol):
         if self.state == "closed":
             return
         log.info("connection.failed", peer=self.peer, username=self.username, reason=reason)
-        self.broker.refusals.add(self.username, "connect", "", f"disconnected: {reason}")
+        stranger = self.session is None
+        self.broker.refusals.add(self.username, "connect", "", f"disconnected: {reason}", stranger=stranger)
         self._end(reason, publish_will=True)
 
     def close(self, reason: str, *, publish_will: bool) -> None:
@@ -266,7 +267,8 @@ class Connection(asyncio.Protocol):
         if connect.level != 4:
             self.refuse(packets.BAD_PROTOCOL, f"protocol level {connect.level}; this broker speaks MQTT 3.1.1 (4)")
         elif connect.username is None:
-            broker.refusals.add(connect.client_id, "connect", "", "anonymous: no username was given")
+            reason = "anonymous: no username was given"
+            broker.refusals.add(connect.client_id, "connect", "", reason, stranger=True)
             self.refuse(decide.NOT_AUTHORIZED, "anonymous")
         elif len(broker.admissions) >= MAX_ADMISSIONS:
             self.refuse(decide.SERVER_UNAVAILABLE, "too many connections wait to be admitted")

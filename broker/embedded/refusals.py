@@ -22,7 +22,7 @@ MOST_KEPT: Final = 200
 # Rows are made of them, one per minute each: so many different ones of one name, and so many of strangers together,
 # who may call themselves anything.
 MOST_PER_MINUTE: Final = 60
-MOST_OF_STRANGERS: Final = 200
+MOST_OF_STRANGERS: Final = 100
 _MAX_TEXT: Final = 300
 
 
@@ -39,14 +39,15 @@ class Refusals:
         self._closing = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    def add(self, principal: str, action: Refusable, topic: str, reason: str) -> None:
+    def add(self, principal: str, action: Refusable, topic: str, reason: str, *, stranger: bool = False) -> None:
+        """Count a refusal; `stranger` is one who has not proved to be `principal`."""
         key = (principal[:_MAX_TEXT] or "(nobody)", action, topic[:_MAX_TEXT], reason[: 2 * _MAX_TEXT])
-        if key not in self._counts and (len(self._counts) >= MOST_KEPT or not self._is_one_more(key)):
+        if key not in self._counts and (len(self._counts) >= MOST_KEPT or not self._is_one_more(key, stranger)):
             key = ("(many)", action, "", "too many different refusals at a time; this counts those that are not shown")
         count, _ = self._counts.get(key, (0, None))
         self._counts[key] = (count + 1, datetime.now(UTC))
 
-    def _is_one_more(self, key: tuple[str, Refusable, str, str]) -> bool:
+    def _is_one_more(self, key: tuple[str, Refusable, str, str], stranger: bool) -> bool:  # noqa: FBT001
         """Whether this refusal may have a row of its own in this minute; it keeps that for the rest of it."""
         minute = int(time.time() // 60)
         if minute != self._minute:
@@ -55,8 +56,7 @@ class Refusals:
             self._of_name.clear()
         if key in self._of_minute:
             return True
-        # Only who was let in is refused something else than the connection.
-        name, most = ("", MOST_OF_STRANGERS) if key[1] == "connect" else (key[0], MOST_PER_MINUTE)
+        name, most = ("", MOST_OF_STRANGERS) if stranger else (key[0], MOST_PER_MINUTE)
         if self._of_name[name] >= most:
             return False
         self._of_name[name] += 1

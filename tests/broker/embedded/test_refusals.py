@@ -17,7 +17,7 @@ async def flooded(action: str, seconds: int, *, same_name: bool) -> set[tuple[st
     for second in range(seconds):
         for number in range(2 * MOST_KEPT):
             name = "lamp" if same_name else f"stranger-{second}-{number}"
-            refusals.add(name, action, f"x/{second}/{number}", "no")
+            refusals.add(name, action, f"x/{second}/{number}", "no", stranger=not same_name)
         rows |= rows_of(refusals)
     refusals.add("lamp", action, "x/0/0", "no")
     assert len(rows_of(refusals)) == 1
@@ -42,9 +42,10 @@ def test_a_flood_of_one_name_does_not_hide_another() -> None:
         for number in range(1_000):
             refusals.add("loud", "publish", f"x/{number}", "no")
         for number in range(1_000):
-            refusals.add(f"stranger-{number}", "connect", "", "no")
+            refusals.add(f"stranger-{number}", "connect", "", "no", stranger=True)
             rows_of(refusals)
         refusals.add("quiet", "publish", "y", "no")
+        refusals.add("quiet", "connect", "", "disconnected: no")
         return rows_of(refusals)
 
-    assert asyncio.run(both()) == {("quiet", "publish", "y", "no")}
+    assert asyncio.run(both()) == {("quiet", "publish", "y", "no"), ("quiet", "connect", "", "disconnected: no")}
