@@ -76,7 +76,9 @@ class Instance:
     def hub_password(self) -> str:
         """The hub service's MQTT password; made at the first call."""
         with contextlib.suppress(FileNotFoundError):
-            return self.hub_password_file.read_text(encoding="utf-8").strip()
+            # An empty one would let anybody be the hub.
+            if kept := self.hub_password_file.read_text(encoding="utf-8").strip():
+                return kept
         password = secrets.token_urlsafe(32)
         write_private(self.hub_password_file, password + "\n")
         return password

@@ -41,6 +41,8 @@ def show_error(error: Exception, *, as_json: bool) -> None:
         facts = {"kind": kind, "message": message} | ({"field": field} if field else {})
         click.echo(json.dumps({"error": facts}, ensure_ascii=False), err=True)
         return
+    # A device's own words may be in it, and must not steer the terminal.
+    message = "".join(c if c.isprintable() or c == "\n" else "?" for c in message)
     mark = click.style("error:", fg="red") if sys.stderr.isatty() else "error:"
     click.echo(f"{mark} {f'{field}: ' if field else ''}{message}", err=True)
     if isinstance(error, click.UsageError) and error.ctx is not None:

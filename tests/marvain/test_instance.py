@@ -70,6 +70,8 @@ def test_secrets_are_private_and_stay(tmp_path: Path) -> None:
     assert instance.hub_password() == password
     assert stat.S_IMODE(instance.hub_password_file.stat().st_mode) == 0o600
     assert stat.S_IMODE(instance.secrets.stat().st_mode) == 0o700
+    instance.hub_password_file.write_text("\n")
+    assert len(instance.hub_password()) >= 40
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
