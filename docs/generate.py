@@ -1,7 +1,5 @@
 """Writes docs/protocol.md and docs/asyncapi.json from the catalogue of hub_protocol; `--check` only compares."""
 
-
-
 import argparse
 import json
 import re
