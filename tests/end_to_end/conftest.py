@@ -176,7 +176,7 @@ class Satellite(Running):
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Per module: while it is open, its event loop counts as running, and no other test of this process may have one."""
+    """Per module: while it is open its event loop counts as running, and no other test may have one."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
