@@ -53,6 +53,7 @@ def send(settings: Settings, event_type: str, payload: dict[str, Any], space: st
 async def _daemon(settings: Settings, db: sqlite3.Connection, state: StateDir | None) -> None:
     agent = Agent(settings, db, Epochs(state.epoch if state else None), VERBS)
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(note_loose_end)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, agent.stop)
     async with contextlib.AsyncExitStack() as stack:
@@ -62,6 +63,14 @@ async def _daemon(settings: Settings, db: sqlite3.Connection, state: StateDir | 
             await agent.run()
         except Refused as error:
             raise Refused(refusal_text(error, agent)) from None
+
+
+def note_loose_end(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A callback of the MQTT client may find its socket closed already; that the connection broke is told elsewhere."""
+    if isinstance(context.get("exception"), OSError):
+        log.debug("after the connection broke: %s", context["exception"])
+    else:
+        loop.default_exception_handler(context)
 
 
 async def _send(
