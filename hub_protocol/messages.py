@@ -78,7 +78,7 @@ class Event(msgspec.Struct, omit_defaults=True):
     space: Annotated[str, Meta(max_length=120)] | None = None
 
 
-class Command(msgspec.Struct, omit_defaults=True):
+class Command(msgspec.Struct):
     """What the hub asks of a device; the verb and the command id stand in the topic."""
 
     expires_at: Time
