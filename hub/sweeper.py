@@ -1,4 +1,4 @@
-"""Looks once a second for what nobody says: devices gone silent, commands past their deadline; and tidies up hourly."""
+"""Looks once a second for what nobody says: silent devices, commands past their deadline; and tidies up now and then."""
 
 import threading
 import time
