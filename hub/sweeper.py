@@ -1,4 +1,4 @@
-"""Looks once a second for what nobody says: silent devices, commands past their deadline; and tidies up now and then."""
+"""Looks once a second for what nobody says: silent devices and overdue commands; and tidies up now and then."""
 
 import threading
 import time
