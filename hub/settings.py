@@ -21,6 +21,42 @@ class Settings(BaseSettings):
     root: Annotated[str, AfterValidator(check_root)] = DEFAULT_ROOT
     hub_password_file: Path | None = None
 
+    # embedded: ours. mosquitto: started by us with its dynamic-security plugin. external: runs elsewhere; the adapter
+    # drives it (dynsec) or answers its questions (http).
+    broker: Literal["embedded", "mosquitto", "external"] = "embedded"
+    broker_adapter: Literal["dynsec", "http"] = "dynsec"
+    # What the adapter signs in with where the broker is external; a file as for all secrets.
+    broker_admin_username: str = "marvain_admin"
+    broker_admin_password_file: Path | None = None
+    # A folder for what the broker keeps over a restart; None: memory only.
+    broker_store: Path | None = None
+    # fsync each commit, or let the system write within a second (what a power cut may cost).
+    broker_sync: Literal["normal", "full"] = "normal"
+
+    # With both, the embedded broker's and Mosquitto's listeners speak TLS, and hub and web pin this certificate.
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+
+    # Per address: connections at a time, and CONNECTs per second (with ten times as many at once).
+    broker_connections_per_address: Annotated[int, Field(ge=1)] = 2_000
+    broker_connects_per_second: Annotated[int, Field(ge=1)] = 200
+    # Wrong passwords per minute and address before it has to wait.
+    broker_failures_per_minute: Annotated[int, Field(ge=1)] = 30
+    # Per device or integration; what comes faster is read more slowly, never lost.
+    broker_messages_per_second: Annotated[int, Field(ge=1)] = 500
+    broker_bytes_per_second: Annotated[int, Field(ge=1_024)] = 4 * 1024**2
+    broker_max_packet_bytes: Annotated[int, Field(ge=1_024, le=268_435_455)] = 256 * 1024
+    # How long the session of an absent client is kept.
+    broker_session_expiry_s: Annotated[int, Field(ge=60)] = 7 * 24 * 3600
+
+    # The HTTP door for brokers that ask over HTTP (EMQX, mosquitto-go-auth): internal, with a shared secret.
+    http_auth_host: str = "127.0.0.1"
+    http_auth_port: Port = 8010
+    http_auth_secret_file: Path | None = None
+
+    # Filters outside the root that roles may grant, separated by commas; none unless the hub's owner says so.
+    open_topics: str = ""
+
     # Where the broker listens, and where the hub and the web find it.
     broker_host: str = "127.0.0.1"
     mqtt_host: str = "127.0.0.1"
