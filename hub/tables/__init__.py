@@ -4,6 +4,17 @@ Attributes bear the names of the columns, save `metadata_` for `metadata`. There
 before adding one that refers to it. A JSON value changed in place is not noticed: assign a new one.
 """
 
+from hub.tables.access import (
+    AuditEntry,
+    BrokerRetained,
+    BrokerSession,
+    BrokerState,
+    Integration,
+    Role,
+    RoleAssignment,
+    RoleGrant,
+    Traffic,
+)
 from hub.tables.delivery import DeadLetter, Denial, FeedEntry, FeedRevision, OutboxMessage, RetainedTopic
 from hub.tables.devices import Command, CommandStep, Credential, Device, DevicePresence
 from hub.tables.identity import Agent, AgentMembership, OneTimeLink, SignInBrake, Space, User, UserSession
@@ -24,7 +35,11 @@ __all__ = [
     "Agent",
     "AgentMembership",
     "AgentToken",
+    "AuditEntry",
     "AuditState",
+    "BrokerRetained",
+    "BrokerSession",
+    "BrokerState",
     "Command",
     "CommandStep",
     "ConsentGrant",
@@ -36,6 +51,7 @@ __all__ = [
     "Event",
     "FeedEntry",
     "FeedRevision",
+    "Integration",
     "LegacyActionStatus",
     "LegacyDeviceToken",
     "LegacyMembership",
@@ -49,8 +65,12 @@ __all__ = [
     "Presence",
     "RemoteDeviceMap",
     "RetainedTopic",
+    "Role",
+    "RoleAssignment",
+    "RoleGrant",
     "SignInBrake",
     "Space",
+    "Traffic",
     "User",
     "UserSession",
 ]

@@ -67,6 +67,9 @@ class Denial(SQLModel, table=True):
     reason: str
     count: int = Field(default=1, sa_type=BigInteger, sa_column_kwargs=default("1"))
     last_at: datetime = Field(sa_type=TIMESTAMPTZ)
+    integration_id: uuid.UUID | None = Field(
+        default=None, foreign_key="integrations.integration_id", ondelete="CASCADE"
+    )
 
 
 class DeadLetter(SQLModel, table=True):

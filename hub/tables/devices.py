@@ -4,7 +4,7 @@ import uuid
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, SmallInteger
+from sqlalchemy import BigInteger, Column, SmallInteger, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 from hub.tables.columns import (
@@ -25,6 +25,7 @@ class Device(SQLModel, table=True):
     """A satellite; its handle is its name on the wire."""
 
     __tablename__ = "devices"
+    __table_args__ = (UniqueConstraint("device_id", "agent_id"),)
     device_id: uuid.UUID = new_uuid_key()
     agent_id: uuid.UUID = Field(foreign_key="agents.agent_id", ondelete="CASCADE")
     name: str
@@ -55,6 +56,10 @@ class Credential(SQLModel, table=True):
     created_at: datetime = created()
     expires_at: datetime | None = moment()
     replaced_at: datetime | None = moment()
+    integration_id: uuid.UUID | None = Field(
+        default=None, foreign_key="integrations.integration_id", ondelete="CASCADE"
+    )
+    sealed: bytes | None = None
 
 
 class DevicePresence(SQLModel, table=True):
