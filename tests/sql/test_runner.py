@@ -25,6 +25,7 @@ def add(folder, name, apply, rollback="SELECT 1;"):
     (folder / f"{name}.rollback.sql").write_text(rollback, encoding="utf-8")
 
 
+LAST = f"{len(FILES):03}"
 NEXT = f"{len(FILES) + 1:03}_next"
 
 
@@ -94,7 +95,7 @@ class TestRefusals:
         add(folder, NEXT, "CREATE TABLE whole (x int);", "DROP TABLE whole; DROP TABLE no_such_table;")
         migrations.migrate(fresh.url, folder)
         with pytest.raises(migrations.MigrationFailed, match=rf"{NEXT}\.rollback\.sql: .*no_such_table"):
-            migrations.rollback(fresh.url, "015", folder)
+            migrations.rollback(fresh.url, LAST, folder)
         migrations.check(fresh.url, folder)
         assert fresh.rows("SELECT count(*) FROM whole") == [(0,)]
 
@@ -129,7 +130,7 @@ class TestFiles:
         with pytest.raises(migrations.SchemaError, match="has no migration"):
             read_files(folder)
 
-    @pytest.mark.parametrize("name", ["015_again", "099_gap", "16_short", f"{NEXT}-dash", "x_name"])
+    @pytest.mark.parametrize("name", [f"{LAST}_again", "099_gap", f"{NEXT[1:3]}_short", f"{NEXT}-dash", "x_name"])
     def test_a_number_used_twice_or_skipped_and_an_odd_name_are_refused(self, folder, name):
         add(folder, name, "SELECT 1;")
         with pytest.raises(migrations.SchemaError, match=r"stands where number \d+ should|is named NNN_name\.sql"):
@@ -165,7 +166,7 @@ def test_dollar_quotes_percent_signs_and_other_letters_survive(fresh, folder):
     add(folder, NEXT, text, "DROP TABLE odd; DROP FUNCTION odd_one();")
     assert migrations.migrate(fresh.url, folder) == [NEXT]
     assert fresh.rows("SELECT x FROM odd") == [("a; $$ %s %(x)s :name — Grüße",)]
-    assert migrations.rollback(fresh.url, "15", folder) == [NEXT]
+    assert migrations.rollback(fresh.url, LAST.lstrip("0"), folder) == [NEXT]
 
 
 @pytest.mark.parametrize("table", [None, "recipes"])
