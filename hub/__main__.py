@@ -19,6 +19,7 @@ from hub.errors import HubError
 from hub.inbox import router
 from hub.inbox.consumer import Consumer
 from hub.inbox.envelope import Outcome
+from hub.inbox.tally import Tally
 from hub.mqtt import HubClient
 from hub.one_hub import OneHub
 from hub.outbox import Message
@@ -48,7 +49,9 @@ class Hub:
         self._stopping = threading.Event()
         self._back_at: datetime | None = None
         self._broken: str | None = None
-        self._consumer = Consumer(database, settings.root, self._stored)
+        # The embedded broker counts by itself, whatever passes through it.
+        tally = None if settings.broker == "embedded" else Tally(database, settings.root)
+        self._consumer = Consumer(database, settings.root, self._stored, tally)
         self._client = HubClient(
             settings, password, router.subscriptions(settings.root), self._consumer.put, self._connected
         )

@@ -15,6 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolExhausted
 from hub.database import Database
 from hub.inbox import router
 from hub.inbox.envelope import Incoming, Outcome
+from hub.inbox.tally import Tally
 
 log = structlog.get_logger(__name__)
 
@@ -33,13 +34,16 @@ class Acknowledger(Protocol):
 class Consumer:
     """Messages wait in memory until their batch is committed; `on_stored` is called after each commit, then they are
     acknowledged. A batch that the database cannot take now is tried again until it can; a message that fails alone is
-    parked with its error.
+    parked with its error. `tally` counts what came, where the broker does not.
     """
 
-    def __init__(self, database: Database, root: str, on_stored: Callable[[Outcome], None]) -> None:
+    def __init__(
+        self, database: Database, root: str, on_stored: Callable[[Outcome], None], tally: Tally | None = None
+    ) -> None:
         self._database = database
         self._root = root
         self._on_stored = on_stored
+        self._tally = tally
         self._waiting: queue.SimpleQueue[Incoming] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self.dropped = 0
@@ -61,8 +65,11 @@ class Consumer:
         """Work until stopped."""
         while not self._stopping.is_set():
             batch = self._take()
-            if batch and self._store(batch):
+            is_stored = bool(batch) and self._store(batch)
+            if is_stored:
                 acknowledger.acknowledge([incoming.delivery for incoming in batch])
+            if self._tally is not None:
+                self._tally.count(batch if is_stored else ())
 
     def _take(self) -> list[Incoming]:
         try:
