@@ -1,6 +1,8 @@
 """The hub's one MQTT client: a persistent session whose messages are acknowledged only when the hub says so."""
 
 import socket
+import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -12,6 +14,7 @@ import structlog
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
+from hub import pinned
 from hub.errors import HubError
 from hub.inbox.envelope import Incoming
 from hub.outbox import Message
@@ -80,6 +83,9 @@ class HubClient:
         client.on_connect = self._connect
         client.on_disconnect = self._disconnect
         client.on_message = self._message
+        client.on_connect_fail = _say_why
+        if settings.tls_cert_file is not None:
+            client.tls_set_context(pinned.for_paho(settings.tls_cert_file))
         self._client = client
 
     @property
@@ -194,6 +200,15 @@ class HubClient:
     @staticmethod
     def _status(status: Literal["online", "offline"]) -> bytes:
         return encode(HubStatus(status, datetime.now(UTC)))
+
+
+def _say_why(_client: paho.Client, _data: Any) -> None:
+    # paho calls this where it has caught the error, and tells it to nobody.
+    error = sys.exc_info()[1]
+    if isinstance(error, ssl.SSLError):
+        log.error("hub.broker_not_trusted", reason=str(error))
+    else:
+        log.warning("hub.broker_away", reason=str(error))
 
 
 def _send_at_once(_client: paho.Client, _data: Any, opened: Any) -> None:

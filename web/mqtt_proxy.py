@@ -6,7 +6,10 @@ for only so that nobody else can use the way. Nothing is queued here: whoever do
 
 import asyncio
 import contextlib
+import functools
+import ssl
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -14,6 +17,7 @@ from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from hub import pinned
 from hub.database import Database
 from hub.settings import Settings
 from hub.sign_in import resume
@@ -58,9 +62,11 @@ async def mqtt(websocket: WebSocket) -> None:
         return
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            reader, writer = await asyncio.open_connection(settings.mqtt_host, settings.mqtt_port, limit=CHUNK)
+            reader, writer = await asyncio.open_connection(
+                settings.mqtt_host, settings.mqtt_port, limit=CHUNK, ssl=_trust(settings.tls_cert_file)
+            )
     except (OSError, TimeoutError) as error:
-        log.warning("web.broker_away", error=type(error).__name__)
+        log.warning("web.broker_away", error=type(error).__name__, reason=str(error))
         await websocket.accept(SUBPROTOCOL)
         await websocket.close(TRY_AGAIN_LATER, "the broker is away")
         return
@@ -76,6 +82,16 @@ async def mqtt(websocket: WebSocket) -> None:
         pass  # gone while it was being accepted
     finally:
         await _close(writer)
+
+
+@functools.lru_cache(maxsize=1)
+def _pinned(cert_file: Path) -> pinned.Pinned:
+    return pinned.Pinned(cert_file)
+
+
+def _trust(cert_file: Path | None) -> ssl.SSLContext | None:
+    """What the way to the broker trusts; None where it speaks no TLS. Raises OSError."""
+    return None if cert_file is None else _pinned(cert_file).context()
 
 
 async def _trouble(websocket: WebSocket, settings: Settings) -> str:

@@ -1,6 +1,7 @@
 """The seam between the broker and whoever knows the principals: admit at CONNECT, look again later."""
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,6 +31,9 @@ class Authority(Protocol):
         """Check a username and its secret."""
         ...
 
-    async def review(self, username: str, credential_id: uuid.UUID) -> Admitted | Rejected:
-        """What has become of one who was admitted earlier; `Rejected` with code 3 when that cannot be known now."""
+    async def review_many(self, asked: Sequence[tuple[str, uuid.UUID]]) -> dict[str, Admitted | Rejected]:
+        """What has become of those who were admitted earlier: (username, credential id), each name once.
+
+        Everyone asked about has an answer; it is `Rejected` with code 3 when that cannot be known now.
+        """
         ...

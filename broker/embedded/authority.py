@@ -3,10 +3,10 @@
 import asyncio
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeVar
 
 import psycopg
 import structlog
@@ -25,6 +25,12 @@ log = structlog.get_logger(__name__)
 # Of one listener's wait; close() ends it at once, so it bounds nothing but the idle turns.
 _WAIT_S: Final = 30.0
 _UNAVAILABLE: Final = Rejected("the database is away, so nobody can be admitted", SERVER_UNAVAILABLE)
+_GONE: Final = Refused("this credential is gone: the session has ended or the device was removed", NOT_AUTHORIZED)
+_OF_ANOTHER: Final = Refused("this credential belongs to another name", NOT_AUTHORIZED)
+# Names in one transaction.
+_MOST_AT_ONCE: Final = 500
+
+T = TypeVar("T")
 
 
 class DatabaseAuthority:
@@ -63,49 +69,67 @@ class DatabaseAuthority:
             await asyncio.to_thread(thread.join)
 
     async def admit(self, username: str, password: str) -> Admitted | Rejected:
-        return await self._ask(username, self._admit, password)
+        return (await self._ask({username: password}, self._admit))[username]
 
-    async def review(self, username: str, credential_id: uuid.UUID) -> Admitted | Rejected:
-        return await self._ask(username, self._review, credential_id)
+    async def review_many(self, asked: Sequence[tuple[str, uuid.UUID]]) -> dict[str, Admitted | Rejected]:
+        verdicts: dict[str, Admitted | Rejected] = {}
+        for start in range(0, len(asked), _MOST_AT_ONCE):
+            verdicts |= await self._ask(dict(asked[start : start + _MOST_AT_ONCE]), self._review)
+        return verdicts
 
     async def _ask(
-        self, username: str, question: Callable[..., Admitted | Rejected], secret: object
-    ) -> Admitted | Rejected:
+        self, about: dict[str, T], question: Callable[[dict[str, T]], dict[str, Admitted | Rejected]]
+    ) -> dict[str, Admitted | Rejected]:
+        """The verdict on each name; what changed while it was asked about is asked about again."""
+        verdicts: dict[str, Admitted | Rejected] = {}
         self._asking += 1
         try:
-            while True:
+            while about:
                 before = self._changes
-                verdict = await self._loop.run_in_executor(self._executor, question, username, secret)
-                if max(self._changed.get(username, 0), self._changed.get(EVERYBODY, 0)) <= before:
-                    return verdict
+                verdicts |= await self._loop.run_in_executor(self._executor, question, about)
+                if self._changed.get(EVERYBODY, 0) <= before:
+                    about = {name: what for name, what in about.items() if self._changed.get(name, 0) > before}
         except (SQLAlchemyError, psycopg.Error) as error:
             log.warning("authority.database_away", error=type(error).__name__)
-            return _UNAVAILABLE
+            verdicts |= dict.fromkeys(about, _UNAVAILABLE)
         finally:
             self._asking -= 1
             if not self._asking:
                 self._changed.clear()
+        return verdicts
 
-    def _admit(self, username: str, password: str) -> Admitted | Rejected:
+    def _admit(self, about: dict[str, str]) -> dict[str, Admitted | Rejected]:
         now = datetime.now(UTC)
         with self._database.transaction() as session:
-            return self._verdict(session, credentials.authenticate(session, username, password, now), now)
+            verdicts = {name: credentials.authenticate(session, name, secret, now) for name, secret in about.items()}
+            return self._judge(session, verdicts, now)
 
-    def _review(self, username: str, credential_id: uuid.UUID) -> Admitted | Rejected:
+    def _review(self, about: dict[str, uuid.UUID]) -> dict[str, Admitted | Rejected]:
         now = datetime.now(UTC)
         with self._database.transaction() as session:
-            verdict = credentials.recheck(session, credential_id, now)
-            if isinstance(verdict, Authenticated) and verdict.username != username:
-                return Rejected("this credential belongs to another name", NOT_AUTHORIZED)
-            return self._verdict(session, verdict, now)
+            known = {one: credentials.recheck(session, one, now) for one in about.values()}
+            verdicts: dict[str, Authenticated | Refused] = {}
+            for name, credential_id in about.items():
+                verdict = known.get(credential_id, _GONE)
+                other = isinstance(verdict, Authenticated) and verdict.username != name
+                verdicts[name] = _OF_ANOTHER if other else verdict
+            return self._judge(session, verdicts, now)
 
-    def _verdict(self, session: Session, verdict: Authenticated | Refused, now: datetime) -> Admitted | Rejected:
-        if isinstance(verdict, Refused):
-            return Rejected(verdict.reason, verdict.code)
-        principal = principals.load(session, verdict.username, self._root, now)
-        if principal is None:
-            return Rejected("this access has ended", NOT_AUTHORIZED)
-        return Admitted(principal, verdict.credential_id)
+    def _judge(
+        self, session: Session, verdicts: dict[str, Authenticated | Refused], now: datetime
+    ) -> dict[str, Admitted | Rejected]:
+        """Those who are who they say they are, with what they may do now."""
+        good = [name for name, verdict in verdicts.items() if isinstance(verdict, Authenticated)]
+        loaded = {name: principals.load(session, name, self._root, now) for name in good}
+        judged: dict[str, Admitted | Rejected] = {}
+        for name, verdict in verdicts.items():
+            if isinstance(verdict, Refused):
+                judged[name] = Rejected(verdict.reason, verdict.code)
+            elif (principal := loaded.get(name)) is None:
+                judged[name] = Rejected("this access has ended", NOT_AUTHORIZED)
+            else:
+                judged[name] = Admitted(principal, verdict.credential_id)
+        return judged
 
     # --- the listener's thread ----------------------------------------------------------------------------------
 
