@@ -2,28 +2,20 @@
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Final, Literal, cast
+from typing import Final, cast
 
 import structlog
 
 from broker.embedded import packets, reading
-from broker.embedded.limits import (
-    CLOSE_TIMEOUT_S,
-    CONNECT_TIMEOUT_S,
-    MAX_ADMISSIONS,
-    MAX_PACKET_BYTES,
-)
+from broker.embedded.broker import Broker
+from broker.embedded.limits import CLOSE_TIMEOUT_S, CONNECT_TIMEOUT_S, MAX_PACKET_BYTES
+from broker.embedded.link import Action, State
 from broker.embedded.packets import MalformedPacket, Will
 from broker.embedded.routing import Route
 from broker.embedded.session import Session
 from hub.access import decide
 
-if TYPE_CHECKING:
-    from broker.embedded.broker import Broker
-
 log = structlog.get_logger(__name__)
-
-State = Literal["new", "admitting", "open", "closed"]
 
 # Handed to the system before the turn ends once this much has gathered.
 _FLUSH_AT: Final = 128 * 1024
@@ -59,7 +51,7 @@ class Connection(asyncio.Protocol):
         "will",
     )
 
-    def __init__(self, broker: "Broker", kind: str = "tcp") -> None:
+    def __init__(self, broker: Broker, kind: str = "tcp") -> None:
         self.broker = broker
         self.kind = kind
         self.loop = broker.loop
@@ -194,7 +186,7 @@ class Connection(asyncio.Protocol):
         if self.state == "closed":
             return
         self.state = "closed"
-        self.broker.strangers.pop(self, None)
+        self.broker.admissions.forget(self)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -203,7 +195,7 @@ class Connection(asyncio.Protocol):
         self.routes.clear()
         session, self.session = self.session, None
         if session is not None:
-            self.broker.leave(self, session, self.will if publish_will else None, reason)
+            self.broker.exchange.leave(self, session, self.will if publish_will else None, reason)
         self.will = None
         if self.transport.is_closing():
             return
@@ -240,7 +232,7 @@ class Connection(asyncio.Protocol):
 
     def _take(self, data: bytes) -> None:
         try:
-            consumed = reading.read(self, data)
+            consumed = reading.read(self.broker.exchange, self, data)
         except MalformedPacket as error:
             self.fail(str(error))
             return
@@ -248,7 +240,7 @@ class Connection(asyncio.Protocol):
             # Rest of a chunk behind CONNECT, or the beginning of a packet.
             self._partial[:0] = data[consumed:]
 
-    def tell_denied(self, action: Literal["connect", "publish", "subscribe"], topic: str, reason: str) -> None:
+    def tell_denied(self, action: Action, topic: str, reason: str) -> None:
         """Tell the device on its `denied` topic: once a second per topic, and not more than a few in all."""
         session = self.session
         if session is None or session.principal.kind != "device":
@@ -258,26 +250,21 @@ class Connection(asyncio.Protocol):
         if (action, topic) in self._told or len(self._told) >= _TOLD_PER_SECOND:
             return
         self._told[action, topic] = now
-        self.broker.tell_denied(session.username, action, topic, reason)
+        self.broker.exchange.tell_denied(session.username, action, topic, reason)
 
     def connect(self, body: bytes) -> None:
         connect = packets.parse_connect(body)
         broker = self.broker
-        broker.strangers.pop(self, None)
+        broker.admissions.forget(self)
         if connect.level != 4:
             self.refuse(packets.BAD_PROTOCOL, f"protocol level {connect.level}; this broker speaks MQTT 3.1.1 (4)")
         elif connect.username is None:
             reason = "anonymous: no username was given"
             broker.refusals.add(connect.client_id, "connect", "", reason, stranger=True)
             self.refuse(decide.NOT_AUTHORIZED, "anonymous")
-        elif len(broker.admissions) >= MAX_ADMISSIONS:
-            self.refuse(decide.SERVER_UNAVAILABLE, "too many connections wait to be admitted")
         else:
-            self.state = "admitting"
             self.transport.pause_reading()
-            task = self.loop.create_task(broker.admit(self, connect))
-            broker.admissions.add(task)
-            task.add_done_callback(broker.admissions.discard)
+            broker.admissions.admit(self, connect)
 
     def opened(self, session: Session, will: Will | None, keep_alive_s: int, *, session_present: bool) -> None:
         """The CONNECT is accepted: answer it and go on with what came after it."""

@@ -1,9 +1,9 @@
 """Reads what a client sends: every whole packet of a chunk at once, PUBLISH in one loop because its speed matters."""
 
-from typing import TYPE_CHECKING
-
 from broker.embedded import packets
+from broker.embedded.exchange import Exchange
 from broker.embedded.limits import MAX_CONNECT_BYTES, MAX_LEVELS, MAX_PACKET_BYTES, MAX_TOPIC_BYTES, MOST_ROUTES
+from broker.embedded.link import Link
 from broker.embedded.message import Message
 from broker.embedded.packets import MalformedPacket
 from broker.embedded.routing import Route
@@ -11,11 +11,8 @@ from broker.embedded.session import Session
 from hub.access import decide
 from hub.access.grants import valid_topic
 
-if TYPE_CHECKING:
-    from broker.embedded.connection import Connection
 
-
-def read(connection: "Connection", data: bytes) -> int:  # noqa: C901, PLR0912, PLR0915 - the hot path is one loop on purpose
+def read(exchange: Exchange, connection: Link, data: bytes) -> int:  # noqa: C901, PLR0912, PLR0915 - the hot path is one loop on purpose
     """Handle every whole packet; returns where the first incomplete one begins."""
     pos = 0
     end = len(data)
@@ -49,12 +46,12 @@ def read(connection: "Connection", data: bytes) -> int:  # noqa: C901, PLR0912, 
             topic = data[body + 2 : topic_end]
             route = connection.routes.get(topic)
             if route is None or not route.live:
-                route = _route(connection, topic)
+                route = _route(exchange, connection, topic)
             if not qos:
                 if head & 8:
                     raise MalformedPacket("PUBLISH: DUP is set at QoS 0")
                 if route.refused or head & 1:
-                    _publish_specially(connection, route, Message(topic, data[payload:stop], 0), head & 1)
+                    _publish_specially(exchange, connection, route, Message(topic, data[payload:stop], 0), head & 1)
                 else:
                     packet = data[pos:stop]
                     message = None
@@ -70,19 +67,19 @@ def read(connection: "Connection", data: bytes) -> int:  # noqa: C901, PLR0912, 
                     raise MalformedPacket("PUBLISH: the packet identifier is 0")
                 message = Message(topic, data[payload:stop], 1, front1=data[pos:topic_end] if head == 0x32 else None)
                 if route.refused or head & 1:
-                    _publish_specially(connection, route, message, head & 1)
+                    _publish_specially(exchange, connection, route, message, head & 1)
                 else:
                     for target, granted in route.targets:
                         target.deliver(message, granted)
                 connection.answer(b"\x40\x02" + packet_id)
             elif qos == 2:
-                _publish2(connection, session, route, head, topic, data[topic_end:stop])
+                _publish2(exchange, connection, session, route, head, topic, data[topic_end:stop])
             else:
                 raise MalformedPacket("PUBLISH: QoS 3")
         elif head == 0x40 and length == 2 and session is not None:
             session.acknowledge(data[body] << 8 | data[body + 1])
         else:
-            _control(connection, head, data[body:stop])
+            _control(exchange, connection, head, data[body:stop])
             session = connection.session
             if connection.state != "open":
                 return stop
@@ -90,7 +87,7 @@ def read(connection: "Connection", data: bytes) -> int:  # noqa: C901, PLR0912, 
     return pos
 
 
-def _too_large(connection: "Connection", head: int, length: int) -> MalformedPacket:
+def _too_large(connection: Link, head: int, length: int) -> MalformedPacket:
     name = packets.NAMES.get(head >> 4, "packet")
     most = MAX_PACKET_BYTES if connection.session is not None else MAX_CONNECT_BYTES
     reason = f"{name} of {length} bytes is larger than the limit of {most}"
@@ -99,7 +96,7 @@ def _too_large(connection: "Connection", head: int, length: int) -> MalformedPac
     return MalformedPacket(reason)
 
 
-def _route(connection: "Connection", topic: bytes) -> Route:
+def _route(exchange: Exchange, connection: Link, topic: bytes) -> Route:
     """The route of a topic for this publisher: the shared one, or one that says why it may not."""
     text = packets.decode_string(topic, "PUBLISH: the topic")
     if not valid_topic(text):
@@ -114,41 +111,43 @@ def _route(connection: "Connection", topic: bytes) -> Route:
     elif text.count("/") >= MAX_LEVELS:
         route = Route((), f"a topic has at most {MAX_LEVELS} levels here")
     else:
-        route = connection.broker.router.route(text)
+        route = exchange.router.route(text)
     if len(connection.routes) >= MOST_ROUTES:
         connection.routes.clear()
     connection.routes[topic] = route
     return route
 
 
-def _publish_specially(connection: "Connection", route: Route, message: Message, retain: int) -> None:
+def _publish_specially(exchange: Exchange, connection: Link, route: Route, message: Message, retain: int) -> None:
     """What is refused, and what is to be retained."""
     session = connection.session
     assert session is not None  # noqa: S101
     topic = message.topic.decode()
     refused = route.refused
-    if not refused and retain and not connection.broker.retain(topic, message, session):
+    if not refused and retain and not exchange.retain(topic, message, session):
         refused = f"more than {session.limits.retained} retained topics"
     if refused:
-        connection.broker.refusals.add(session.username, "publish", topic, refused)
+        exchange.refusals.add(session.username, "publish", topic, refused)
         connection.tell_denied("publish", topic, refused)
         return
     for target, granted in route.targets:
         target.deliver(message, granted)
 
 
-def _publish2(connection: "Connection", session: Session, route: Route, head: int, topic: bytes, rest: bytes) -> None:
+def _publish2(
+    exchange: Exchange, connection: Link, session: Session, route: Route, head: int, topic: bytes, rest: bytes
+) -> None:
     packet_id = int.from_bytes(rest[:2], "big")
     if not packet_id:
         raise MalformedPacket("PUBLISH: the packet identifier is 0")
     # A repeat of what was taken already is answered and not routed again (4.3.3-2).
     if packet_id not in session.incoming:
         session.incoming.add(packet_id)
-        _publish_specially(connection, route, Message(topic, rest[2:], 2), head & 1)
+        _publish_specially(exchange, connection, route, Message(topic, rest[2:], 2), head & 1)
     connection.answer(b"\x50\x02" + rest[:2])
 
 
-def _control(connection: "Connection", head: int, body: bytes) -> None:
+def _control(exchange: Exchange, connection: Link, head: int, body: bytes) -> None:
     kind = head >> 4
     if packets.FLAGS.get(kind) != head & 0xF:
         name = packets.NAMES.get(kind, f"packet type {kind}")
@@ -160,11 +159,11 @@ def _control(connection: "Connection", head: int, body: bytes) -> None:
         raise MalformedPacket("a second CONNECT")
     elif kind == packets.SUBSCRIBE:
         packet_id, asked = packets.parse_subscribe(body)
-        connection.broker.subscribe(connection, session, packet_id, asked)
+        exchange.subscribe(connection, session, packet_id, asked)
     elif kind == packets.UNSUBSCRIBE:
         packet_id, filters = packets.parse_unsubscribe(body)
         for topic_filter in filters:
-            connection.broker.router.unsubscribe(session, topic_filter)
+            exchange.router.unsubscribe(session, topic_filter)
         connection.answer(packets.unsuback(packet_id))
     elif kind in {packets.PINGREQ, packets.DISCONNECT}:
         if body:
@@ -177,7 +176,7 @@ def _control(connection: "Connection", head: int, body: bytes) -> None:
         _acknowledgement(connection, session, kind, body)
 
 
-def _acknowledgement(connection: "Connection", session: Session, kind: int, body: bytes) -> None:
+def _acknowledgement(connection: Link, session: Session, kind: int, body: bytes) -> None:
     if len(body) != 2:
         raise MalformedPacket(f"{packets.NAMES[kind]} with {len(body)} bytes in place of 2")
     packet_id = int.from_bytes(body, "big")

@@ -3,6 +3,7 @@
 A session may outlive its connection. All changes to it go through the methods here.
 """
 
+import asyncio
 import uuid
 from collections import deque
 from typing import Final, Protocol
@@ -28,13 +29,15 @@ class Session:
 
     `inflight` holds in the order of sending what was sent at QoS 1 or 2 and not acknowledged: (message, qos), or None
     once a QoS 2 message is released and only its PUBCOMP is missing. `incoming` are the packet identifiers of QoS 2
-    messages that were taken and not yet released by the client. `overflowed` counts what was dropped for want of room.
+    messages that were taken and not yet released by the client. `expiry` is the timer of a credential that runs out.
+    `overflowed` counts what was dropped for want of room.
     """
 
     __slots__ = (
         "_last_id",
         "connection",
         "credential_id",
+        "expiry",
         "incoming",
         "inflight",
         "limits",
@@ -60,7 +63,13 @@ class Session:
         self.queue_bytes = 0
         self.incoming: set[int] = set()
         self.overflowed = 0
+        self.expiry: asyncio.TimerHandle | None = None
         self._last_id = 0
+
+    def cancel_expiry(self) -> None:
+        if self.expiry is not None:
+            self.expiry.cancel()
+            self.expiry = None
 
     def may_receive(self, topic: str) -> bool:
         return decide.receive(self.principal, topic).allowed

@@ -1,0 +1,62 @@
+"""What the broker's other parts see of a connection, so that none of them depends on how one is made."""
+
+from typing import Literal, Protocol
+
+from broker.embedded.packets import Will
+from broker.embedded.routing import Route
+from broker.embedded.session import Session
+
+State = Literal["new", "admitting", "open", "closed"]
+Action = Literal["connect", "publish", "subscribe"]
+
+
+class Link(Protocol):
+    """One connection with a client. `routes`: topics that it published to, and where they go."""
+
+    kind: str
+    peer: str
+    state: State
+    session: Session | None
+    out_bytes: int
+    needed: int
+    routes: dict[bytes, Route]
+
+    def send(self, data: bytes) -> None:
+        """Write at the end of this turn of the loop, or when the peer reads again."""
+        ...
+
+    def answer(self, data: bytes) -> None:
+        """Send what the peer asked for; raises MalformedPacket when it asks and does not read."""
+        ...
+
+    def flush(self) -> None:
+        """Hand to the transport what was gathered."""
+        ...
+
+    def connect(self, body: bytes) -> None:
+        """Take a CONNECT packet; raises MalformedPacket."""
+        ...
+
+    def opened(self, session: Session, will: Will | None, keep_alive_s: int, *, session_present: bool) -> None:
+        """The CONNECT is accepted: answer it."""
+        ...
+
+    def resume(self) -> None:
+        """Read on, beginning with what came behind the CONNECT."""
+        ...
+
+    def refuse(self, code: int, reason: str) -> None:
+        """Answer a CONNECT with a return code other than 0 and close."""
+        ...
+
+    def close(self, reason: str, *, publish_will: bool) -> None:
+        """End the connection for a reason that is not the peer's fault."""
+        ...
+
+    def crowded_out(self) -> None:
+        """Make room for others at once."""
+        ...
+
+    def tell_denied(self, action: Action, topic: str, reason: str) -> None:
+        """Tell the device on its `denied` topic, at a bounded rate."""
+        ...
