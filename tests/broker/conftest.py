@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Self
 
 import psycopg
@@ -38,8 +39,9 @@ def free_port() -> int:
 class BrokerProcess:
     """`python -m broker`, started and stopped for real; its log is read as it comes."""
 
-    def __init__(self, database_url: str, log_path: Path) -> None:
+    def __init__(self, database_url: str, log_path: Path, more: dict[str, str] | None = None) -> None:
         self.database_url = database_url
+        self.more = more or {}
         self.port, self.ws_port = free_port(), free_port()
         self.log_path = log_path
         self.process: subprocess.Popen[bytes] | None = None
@@ -52,15 +54,16 @@ class BrokerProcess:
             "MARVAIN_WS_PORT": str(self.ws_port),
             "MARVAIN_LOG_FORMAT": "json",
             "MARVAIN_LOG_LEVEL": "DEBUG",
+            **self.more,
         }
 
-    def start(self) -> Self:
+    def start(self, ready: str = "broker.ready") -> Self:
         with self.log_path.open("ab") as log:
             before = self.log_path.stat().st_size
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "broker"], cwd=REPOSITORY, env=self.environment(), stderr=log
             )
-        wait_until(lambda: "broker.ready" in self.log(before) or self.process.poll() is not None, 20)
+        wait_until(lambda: ready in self.log(before) or self.process.poll() is not None, 20)
         assert self.process.poll() is None, self.log()
         return self
 
@@ -446,3 +449,11 @@ def own_house(database_url: str, tmp_path: Path) -> Iterator[House]:
     """A broker and a database of this test alone, to be broken."""
     with furnished(database_url, tmp_path / "broker.log") as house:
         yield house
+
+
+@pytest.fixture(scope="session")
+def kit() -> SimpleNamespace:
+    """The tools above, for tests that set up a broker of another kind."""
+    return SimpleNamespace(
+        BrokerProcess=BrokerProcess, Peer=Peer, wire=Wire, free_port=free_port, wait_until=wait_until
+    )
