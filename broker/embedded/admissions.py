@@ -7,6 +7,7 @@ import structlog
 
 from broker.embedded.admission import Admitted, Authority, Rejected
 from broker.embedded.exchange import Exchange, why_too_long
+from broker.embedded.guard import Guard
 from broker.embedded.limits import MAX_ADMISSIONS, MAX_STRANGERS
 from broker.embedded.link import Link
 from broker.embedded.packets import Connect
@@ -22,10 +23,11 @@ _BUSY: Final = "too many connections wait to be admitted"
 class Admissions:
     """Strangers, those whose CONNECT is being decided, and the only way to a session."""
 
-    def __init__(self, exchange: Exchange, reviews: Reviews, authority: Authority) -> None:
+    def __init__(self, exchange: Exchange, reviews: Reviews, authority: Authority, guard: Guard) -> None:
         self._exchange = exchange
         self._reviews = reviews
         self._authority = authority
+        self._guard = guard
         self._loop = asyncio.get_running_loop()
         # Those that have sent no CONNECT yet, the oldest first.
         self._strangers: dict[Link, None] = {}
@@ -43,6 +45,11 @@ class Admissions:
 
     def admit(self, connection: Link, connect: Connect) -> None:
         """Begin to decide on a CONNECT that names its user; the connection reads nothing meanwhile."""
+        username = connect.username or ""
+        if too_often := self._guard.connects(connection.address, username):
+            self._exchange.refusals.add(username, "connect", "", too_often, stranger=True)
+            connection.refuse(decide.SERVER_UNAVAILABLE, too_often)
+            return
         if len(self._open) >= MAX_ADMISSIONS:
             connection.refuse(decide.SERVER_UNAVAILABLE, _BUSY)
             return
@@ -58,6 +65,10 @@ class Admissions:
         except UnicodeDecodeError:
             password = ""
         admitted = await self._authority.admit(username, password)
+        if isinstance(admitted, Admitted):
+            self._guard.succeeded(connection.address, username)
+        elif admitted.code == decide.BAD_CREDENTIALS:
+            self._guard.failed(connection.address, username)
         if connection.state != "admitting":
             return
         if isinstance(admitted, Rejected):

@@ -7,7 +7,8 @@ import structlog
 from broker.embedded.admission import Authority
 from broker.embedded.admissions import Admissions
 from broker.embedded.exchange import Exchange
-from broker.embedded.limits import CLOSE_TIMEOUT_S
+from broker.embedded.guard import Guard
+from broker.embedded.limits import CLOSE_TIMEOUT_S, UNBOUNDED, Bounds
 from broker.embedded.link import Link
 from broker.embedded.refusals import Refusals
 from broker.embedded.reviews import Reviews
@@ -19,12 +20,14 @@ log = structlog.get_logger(__name__)
 class Broker:
     """Runs in one event loop and is touched from nowhere else."""
 
-    def __init__(self, authority: Authority, refusals: Refusals, root: str) -> None:
+    def __init__(self, authority: Authority, refusals: Refusals, root: str, bounds: Bounds = UNBOUNDED) -> None:
         self.loop = asyncio.get_running_loop()
         self.refusals = refusals
-        self.exchange = Exchange(refusals, root)
+        self.bounds = bounds
+        self.guard = Guard(bounds)
+        self.exchange = Exchange(refusals, root, bounds)
         self.reviews = Reviews(self.exchange, authority)
-        self.admissions = Admissions(self.exchange, self.reviews, authority)
+        self.admissions = Admissions(self.exchange, self.reviews, authority, self.guard)
         self.connections: set[Link] = set()
         self._woken: list[Link] = []
         self._all_gone = asyncio.Event()
@@ -40,11 +43,20 @@ class Broker:
     def greet(self, connection: Link) -> None:
         """A connection was made."""
         self.connections.add(connection)
+        if not connection.counted:
+            if too_many := self.guard.opened(connection.address):
+                self.refusals.add("", "connect", "", too_many, stranger=True)
+                connection.turn_away(too_many)
+                return
+            connection.counted = True
         self.admissions.greet(connection)
 
     def gone(self, connection: Link) -> None:
         """A connection's transport is closed."""
         self.connections.discard(connection)
+        self.exchange.traffic.gone.add(connection.flow)
+        if connection.counted:
+            self.guard.closed(connection.address)
         if not self.connections:
             self._all_gone.set()
 

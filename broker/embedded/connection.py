@@ -2,16 +2,18 @@
 
 import asyncio
 import time
+from datetime import UTC, datetime
 from typing import Final, cast
 
 import structlog
 
 from broker.embedded import packets, reading
 from broker.embedded.broker import Broker
-from broker.embedded.limits import CLOSE_TIMEOUT_S, CONNECT_TIMEOUT_S, MAX_PACKET_BYTES
+from broker.embedded.flow import Flow, Way
+from broker.embedded.limits import CLOSE_TIMEOUT_S, CONNECT_TIMEOUT_S
 from broker.embedded.link import Action, State
+from broker.embedded.pace import Pace
 from broker.embedded.packets import MalformedPacket, Will
-from broker.embedded.routing import Route
 from broker.embedded.session import Session
 from hub.access import decide
 
@@ -31,16 +33,24 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_closer",
         "_heard_at",
+        "_holder",
+        "_pace",
+        "_paid",
         "_partial",
         "_paused",
         "_timer",
         "_told",
         "_unread",
+        "address",
         "broker",
+        "counted",
+        "flow",
         "keep_alive_s",
         "kind",
         "loop",
+        "max_packet_bytes",
         "needed",
+        "opened_at",
         "out",
         "out_bytes",
         "peer",
@@ -60,13 +70,22 @@ class Connection(asyncio.Protocol):
         self.will: Will | None = None
         self.keep_alive_s = 0
         self.peer = ""
+        self.address = ""
+        # Whether the guard counts it already.
+        self.counted = False
+        self.opened_at: datetime | None = None
+        self.flow = Flow()
+        self.max_packet_bytes = broker.bounds.max_packet_bytes
         self.out: list[bytes] = []
         self.out_bytes = 0
-        self.routes: dict[bytes, Route] = {}
+        self.routes: dict[bytes, Way] = {}
         self.transport: asyncio.Transport
         self._partial = bytearray()
         self.needed = 0
         self._paused = False
+        self._pace: Pace | None = None
+        self._paid = 0
+        self._holder: asyncio.TimerHandle | None = None
         self._unread = 0
         self._heard_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -84,18 +103,21 @@ class Connection(asyncio.Protocol):
         self.transport = transport
         peer = transport.get_extra_info("peername")
         self.peer = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else str(peer or "")
+        self.address = str(peer[0]) if isinstance(peer, tuple) else self.peer
         self._timer = self.loop.call_later(CONNECT_TIMEOUT_S, self._too_slow)
         self.broker.greet(self)
 
     def data_received(self, data: bytes) -> None:
         self._heard_at = time.monotonic()
+        self.flow.bytes_in += len(data)
+        length = len(data)
         if self._partial or self.state != "open":
             if self.state == "closed":
                 return
             self._partial += data
             if self.state == "admitting":
                 # Reading is paused; over WebSocket the rest of a chunk may still come.
-                if len(self._partial) > 2 * MAX_PACKET_BYTES:
+                if len(self._partial) > 2 * self.max_packet_bytes:
                     self.fail("sends too much before its CONNECT was answered")
                 return
             if len(self._partial) < self.needed:
@@ -103,6 +125,8 @@ class Connection(asyncio.Protocol):
             data = bytes(self._partial)
             self._partial.clear()
         self._take(data)
+        if self._pace is not None:
+            self._pay(length)
 
     def eof_received(self) -> bool:
         return False
@@ -138,6 +162,8 @@ class Connection(asyncio.Protocol):
         if self._paused or not self.out:
             return
         data = b"".join(self.out)
+        self.flow.packets_out += len(self.out)
+        self.flow.bytes_out += len(data)
         self.out.clear()
         self.out_bytes = 0
         self.transport.write(data)
@@ -145,6 +171,7 @@ class Connection(asyncio.Protocol):
     def answer(self, data: bytes) -> None:
         """Send what the peer asked for by sending something itself."""
         self.send(data)
+        self.flow.answered += 1
         self.answered(len(data))
 
     def answered(self, length: int) -> None:
@@ -191,8 +218,12 @@ class Connection(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
         self.flush()
+        if self._holder is not None:
+            self._holder.cancel()
+            self._holder = None
+        self._pace = None
         self._partial.clear()
-        self.routes.clear()
+        self.forget_routes()
         session, self.session = self.session, None
         if session is not None:
             self.broker.exchange.leave(self, session, self.will if publish_will else None, reason)
@@ -219,9 +250,18 @@ class Connection(asyncio.Protocol):
         self._end("too many connections without a CONNECT", publish_will=False)
         self.transport.abort()
 
+    def turn_away(self, reason: str) -> None:
+        """Close at once: a stranger has no room here."""
+        log.info("connection.turned_away", peer=self.peer, reason=reason)
+        self._end(reason, publish_will=False)
+        self.transport.abort()
+
     def _watch(self) -> None:
         """Enforce keep-alive: one and a half times the client's own period without a packet ends it (3.1.2-24)."""
         patience = self.keep_alive_s * 1.5
+        if self._holder is not None:
+            # It may be speaking: it is we who do not listen.
+            self._heard_at = time.monotonic()
         left = self._heard_at + patience - time.monotonic()
         if left <= 0:
             self._leave_with("connection.silent", f"silent for {patience:g} s; its keep-alive is {self.keep_alive_s} s")
@@ -239,6 +279,32 @@ class Connection(asyncio.Protocol):
         if self.state != "closed" and consumed < len(data):
             # Rest of a chunk behind CONNECT, or the beginning of a packet.
             self._partial[:0] = data[consumed:]
+
+    def _pay(self, length: int) -> None:
+        """Read no more for as long as what was read costs."""
+        pace = self._pace
+        if pace is None:
+            return
+        sent = self.flow.published + self.flow.controls
+        wait_s = pace.take(sent - self._paid, length, self._heard_at)
+        self._paid = sent
+        if wait_s and self._holder is None and self.state == "open":
+            pace.held += 1
+            self.transport.pause_reading()
+            self._holder = self.loop.call_later(wait_s, self._read_on)
+
+    def _read_on(self) -> None:
+        self._holder = None
+        self._heard_at = time.monotonic()
+        # Behind WebSocket frames more may have come in the meantime.
+        self._pay(0)
+        if self._holder is None:
+            self.transport.resume_reading()
+
+    def forget_routes(self) -> None:
+        if self.session is not None:
+            self.broker.exchange.traffic.collect(self.session.principal, self.routes.items())
+        self.routes.clear()
 
     def tell_denied(self, action: Action, topic: str, reason: str) -> None:
         """Tell the device on its `denied` topic: once a second per topic, and not more than a few in all."""
@@ -270,6 +336,8 @@ class Connection(asyncio.Protocol):
         """The CONNECT is accepted: answer it and go on with what came after it."""
         self.state = "open"
         self.session = session
+        self.opened_at = datetime.now(UTC)
+        self._pace = self.broker.exchange.traffic.pace(session.principal, time.monotonic())
         self.will = will
         self.keep_alive_s = keep_alive_s
         if self._timer is not None:

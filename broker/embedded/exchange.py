@@ -3,7 +3,8 @@
 import structlog
 
 from broker.embedded import packets
-from broker.embedded.limits import MAX_LEVELS, MAX_TOPIC_BYTES
+from broker.embedded.flow import Traffic
+from broker.embedded.limits import MAX_LEVELS, MAX_TOPIC_BYTES, UNBOUNDED, Bounds
 from broker.embedded.link import Action, Link
 from broker.embedded.message import Message
 from broker.embedded.packets import MalformedPacket, Will
@@ -25,8 +26,9 @@ class Exchange:
     `sessions` and `connected` are by username, which is the client id as well.
     """
 
-    def __init__(self, refusals: Refusals, root: str) -> None:
+    def __init__(self, refusals: Refusals, root: str, bounds: Bounds = UNBOUNDED) -> None:
         self.refusals = refusals
+        self.traffic = Traffic(bounds)
         self.topics = Topics(root)
         self.router = Router()
         self.retained = Retained()
@@ -112,6 +114,8 @@ class Exchange:
         if will.retain and not self.retain(will.topic, message, session):
             reason = f"its Will: more than {session.limits.retained} retained topics"
             self.refusals.add(session.username, "publish", will.topic, reason)
+        if session.principal.kind != "browser":
+            self.traffic.add(session.username, will.topic, 1)
         self.publish(will.topic, message)
 
     def destroy(self, session: Session) -> None:

@@ -1,9 +1,10 @@
 """How much one connection or session may take; the hub gets more, because everything flows to it."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 from hub.access.principals import Kind
+from hub.settings import Settings
 
 MAX_PACKET_BYTES: Final = 256 * 1024
 # Topics are remembered for speed, so they must be short; those of the protocol have a few hundred bytes at most.
@@ -19,6 +20,37 @@ MAX_LEVELS: Final = 128
 MOST_ROUTES: Final = 10_000
 # Admissions that wait for the database; more are told that the broker is unavailable.
 MAX_ADMISSIONS: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What the settings bound; 0 is no bound.
+
+    Per address: `connections_per_address` at a time, `connects_per_second`, `failures_per_minute` (wrong secrets). Per
+    device or integration: `messages_per_second`, `bytes_per_second`. `max_packet_bytes` is of one packet's body.
+    """
+
+    connections_per_address: int = 0
+    connects_per_second: int = 0
+    failures_per_minute: int = 0
+    messages_per_second: int = 0
+    bytes_per_second: int = 0
+    max_packet_bytes: int = MAX_PACKET_BYTES
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """What these settings ask for."""
+        return cls(
+            connections_per_address=settings.broker_connections_per_address,
+            connects_per_second=settings.broker_connects_per_second,
+            failures_per_minute=settings.broker_failures_per_minute,
+            messages_per_second=settings.broker_messages_per_second,
+            bytes_per_second=settings.broker_bytes_per_second,
+            max_packet_bytes=settings.broker_max_packet_bytes,
+        )
+
+
+UNBOUNDED: Final = Bounds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +78,15 @@ LIMITS: Final[dict[Kind, Limits]] = {
         out_bytes=1024**2,
         subscriptions=100,
         retained=100,
+    ),
+    # It often hears what all devices say.
+    "integration": Limits(
+        window=256,
+        queue_messages=20_000,
+        queue_bytes=64 * 1024**2,
+        out_bytes=8 * 1024**2,
+        subscriptions=200,
+        retained=1_000,
     ),
     "browser": Limits(
         window=256,

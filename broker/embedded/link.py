@@ -1,9 +1,10 @@
 """What the broker's other parts see of a connection, so that none of them depends on how one is made."""
 
+from datetime import datetime
 from typing import Literal, Protocol
 
+from broker.embedded.flow import Flow, Way
 from broker.embedded.packets import Will
-from broker.embedded.routing import Route
 from broker.embedded.session import Session
 
 State = Literal["new", "admitting", "open", "closed"]
@@ -15,11 +16,17 @@ class Link(Protocol):
 
     kind: str
     peer: str
+    address: str
+    counted: bool
+    keep_alive_s: int
+    opened_at: datetime | None
+    flow: Flow
+    max_packet_bytes: int
     state: State
     session: Session | None
     out_bytes: int
     needed: int
-    routes: dict[bytes, Route]
+    routes: dict[bytes, Way]
 
     def send(self, data: bytes) -> None:
         """Write at the end of this turn of the loop, or when the peer reads again."""
@@ -55,6 +62,14 @@ class Link(Protocol):
 
     def crowded_out(self) -> None:
         """Make room for others at once."""
+        ...
+
+    def turn_away(self, reason: str) -> None:
+        """Close at once and without an answer."""
+        ...
+
+    def forget_routes(self) -> None:
+        """Find the way of each topic anew; what was counted on the old ones is handed over."""
         ...
 
     def tell_denied(self, action: Action, topic: str, reason: str) -> None:

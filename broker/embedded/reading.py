@@ -2,7 +2,8 @@
 
 from broker.embedded import packets
 from broker.embedded.exchange import Exchange
-from broker.embedded.limits import MAX_CONNECT_BYTES, MAX_LEVELS, MAX_PACKET_BYTES, MAX_TOPIC_BYTES, MOST_ROUTES
+from broker.embedded.flow import Way
+from broker.embedded.limits import MAX_CONNECT_BYTES, MAX_LEVELS, MAX_TOPIC_BYTES, MOST_ROUTES
 from broker.embedded.link import Link
 from broker.embedded.message import Message
 from broker.embedded.packets import MalformedPacket
@@ -18,6 +19,7 @@ def read(exchange: Exchange, connection: Link, data: bytes) -> int:  # noqa: C90
     end = len(data)
     connection.needed = 0
     session = connection.session
+    published = acknowledged = controls = 0
     while end - pos >= 2:
         head = data[pos]
         length = data[pos + 1]
@@ -26,7 +28,7 @@ def read(exchange: Exchange, connection: Link, data: bytes) -> int:  # noqa: C90
             length, body = _long_length(data, pos, end)
             if not body:
                 break
-            if length > MAX_PACKET_BYTES or (session is None and length > MAX_CONNECT_BYTES):
+            if length > connection.max_packet_bytes or (session is None and length > MAX_CONNECT_BYTES):
                 raise _too_large(connection, head, length)
         stop = body + length
         if session is None and head != 0x10:
@@ -44,9 +46,12 @@ def read(exchange: Exchange, connection: Link, data: bytes) -> int:  # noqa: C90
             if payload > stop:
                 raise MalformedPacket("PUBLISH: ends within the topic or before the packet identifier")
             topic = data[body + 2 : topic_end]
-            route = connection.routes.get(topic)
-            if route is None or not route.live:
-                route = _route(exchange, connection, topic)
+            way = connection.routes.get(topic)
+            if way is None or not way.route.live:
+                way = _way(exchange, connection, topic)
+            way.count += 1
+            published += 1
+            route = way.route
             if not qos:
                 if head & 8:
                     raise MalformedPacket("PUBLISH: DUP is set at QoS 0")
@@ -77,27 +82,46 @@ def read(exchange: Exchange, connection: Link, data: bytes) -> int:  # noqa: C90
             else:
                 raise MalformedPacket("PUBLISH: QoS 3")
         elif head == 0x40 and length == 2 and session is not None:
+            acknowledged += 1
             session.acknowledge(data[body] << 8 | data[body + 1])
         else:
+            controls += 1
             _control(exchange, connection, head, data[body:stop])
             session = connection.session
             if connection.state != "open":
-                return stop
+                pos = stop
+                break
         pos = stop
+    flow = connection.flow
+    flow.published += published
+    flow.acknowledged += acknowledged
+    flow.controls += controls
     return pos
 
 
 def _too_large(connection: Link, head: int, length: int) -> MalformedPacket:
     name = packets.NAMES.get(head >> 4, "packet")
-    most = MAX_PACKET_BYTES if connection.session is not None else MAX_CONNECT_BYTES
+    most = connection.max_packet_bytes if connection.session is not None else MAX_CONNECT_BYTES
     reason = f"{name} of {length} bytes is larger than the limit of {most}"
     if connection.session is not None and head >> 4 == packets.PUBLISH:
         connection.tell_denied("publish", "", reason)
     return MalformedPacket(reason)
 
 
+def _way(exchange: Exchange, connection: Link, topic: bytes) -> Way:
+    """The way of a topic for this publisher: the route that all share, or one that says why it may not."""
+    route = _route(exchange, connection, topic)
+    way = connection.routes.get(topic)
+    if way is not None:
+        way.route = route
+        return way
+    if len(connection.routes) >= MOST_ROUTES:
+        connection.forget_routes()
+    way = connection.routes[topic] = Way(route)
+    return way
+
+
 def _route(exchange: Exchange, connection: Link, topic: bytes) -> Route:
-    """The route of a topic for this publisher: the shared one, or one that says why it may not."""
     text = packets.decode_string(topic, "PUBLISH: the topic")
     if not valid_topic(text):
         raise MalformedPacket("PUBLISH: the topic is empty or holds a wildcard")
@@ -107,15 +131,13 @@ def _route(exchange: Exchange, connection: Link, topic: bytes) -> Route:
     assert session is not None  # noqa: S101 - called while open
     verdict = decide.publish(session.principal, text)
     if not verdict:
-        route = Route((), verdict.reason)
-    elif text.count("/") >= MAX_LEVELS:
-        route = Route((), f"a topic has at most {MAX_LEVELS} levels here")
-    else:
-        route = exchange.router.route(text)
-    if len(connection.routes) >= MOST_ROUTES:
-        connection.routes.clear()
-    connection.routes[topic] = route
-    return route
+        return Route((), verdict.reason)
+    if text.startswith("$"):
+        # Whatever a grant says: these tell of the broker, and nobody else may.
+        return Route((), "topics that begin with $ are the broker's own")
+    if text.count("/") >= MAX_LEVELS:
+        return Route((), f"a topic has at most {MAX_LEVELS} levels here")
+    return exchange.router.route(text)
 
 
 def _publish_specially(exchange: Exchange, connection: Link, route: Route, message: Message, retain: int) -> None:

@@ -106,7 +106,7 @@ class Reviews:
         exchange = self._exchange
         connection = exchange.connected.get(session.username)
         if connection is not None:
-            connection.routes.clear()
+            connection.forget_routes()
         for topic_filter in list(session.subscriptions):
             verdict = decide.subscribe(session.principal, topic_filter)
             if verdict:
