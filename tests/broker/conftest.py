@@ -54,6 +54,10 @@ class BrokerProcess:
             "MARVAIN_WS_PORT": str(self.ws_port),
             "MARVAIN_LOG_FORMAT": "json",
             "MARVAIN_LOG_LEVEL": "DEBUG",
+            # All tests come from one address, and some are in a hurry; those of the bounds set their own.
+            "MARVAIN_BROKER_FAILURES_PER_MINUTE": "100000",
+            "MARVAIN_BROKER_MESSAGES_PER_SECOND": "1000000",
+            "MARVAIN_BROKER_BYTES_PER_SECOND": "1000000000",
             **self.more,
         }
 
