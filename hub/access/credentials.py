@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import secrets
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
@@ -17,9 +18,9 @@ from typing import Any, Final, Protocol
 from sqlalchemy import text
 from sqlmodel import Session
 
-from hub.access import changes
+from hub.access import changes, projection
 from hub.access.decide import BAD_CREDENTIALS, NOT_AUTHORIZED
-from hub.access.principals import BROWSER_PREFIX, Kind, kind_of
+from hub.access.principals import BROWSER_PREFIX, INTEGRATION_PREFIX, Kind, kind_of
 from hub.errors import NotFound
 from hub.settings import HUB_USERNAME
 from hub_protocol.topics import check_handle
@@ -44,6 +45,13 @@ class EnrolledDevice(Protocol):
     needs_enrolment: bool
 
 
+class NamedIntegration(Protocol):
+    """What is needed of an integration to give it a token; `hub.tables.Integration` is one."""
+
+    integration_id: Any
+    handle: str
+
+
 class SignedInSession(Protocol):
     """What is needed of a signed-in session to give its browser a credential; `hub.tables.UserSession` is one."""
 
@@ -61,6 +69,7 @@ class Authenticated:
     device_id: uuid.UUID | None = None
     session_id: uuid.UUID | None = None
     expires_at: datetime | None = None
+    integration_id: uuid.UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +80,10 @@ class Refused:
     code: int
 
 
-def new_token(handle: str) -> str:
-    """A new device token: `mv1.<handle>.<43 characters>`."""
-    return f"mv1.{check_handle(handle)}.{secrets.token_urlsafe(32)}"
+def new_token(username: str) -> str:
+    """A new token of a device or integration: `mv1.<username>.<43 characters>`."""
+    check_handle(username.removeprefix(INTEGRATION_PREFIX))
+    return f"mv1.{username}.{secrets.token_urlsafe(32)}"
 
 
 def hash_secret(secret: str) -> str:
@@ -81,6 +91,14 @@ def hash_secret(secret: str) -> str:
     salt = secrets.token_bytes(_SALT_BYTES)
     digest = hashlib.pbkdf2_hmac("sha512", secret.encode(), salt, _ITERATIONS, _HASH_BYTES)
     return f"{_FORM}${_ITERATIONS}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"
+
+
+def hash_parts(stored: str) -> tuple[int, str, str]:
+    """A stored hash as Mosquitto's plugin wants it: (iterations, salt, hash), the last two in base64."""
+    form, iterations, salt, digest = stored.split("$")
+    if form != _FORM:
+        raise ValueError(f"not a hash of the form {_FORM}")
+    return int(iterations), salt, digest
 
 
 def verify_secret(secret: str, stored: str) -> bool:
@@ -101,11 +119,15 @@ def verify_secret(secret: str, stored: str) -> bool:
 
 _SELECT: Final = (
     "SELECT c.credential_id, c.username, c.kind, c.hash, c.replaced_at, c.expires_at, c.device_id, c.session_id,"
-    " d.revoked_at, d.revoked_by, d.revoked_reason, a.name AS agent_name, a.disabled AS agent_disabled,"
+    " c.integration_id, coalesce(d.revoked_at, i.revoked_at) AS revoked_at,"
+    " coalesce(d.revoked_by, i.revoked_by) AS revoked_by, coalesce(d.revoked_reason, i.revoked_reason)"
+    " AS revoked_reason, a.name AS agent_name, a.disabled AS agent_disabled,"
     " s.expires_at AS session_expires_at, u.disabled AS user_disabled"
-    " FROM credentials c LEFT JOIN devices d USING (device_id) LEFT JOIN agents a USING (agent_id)"
+    " FROM credentials c LEFT JOIN devices d USING (device_id) LEFT JOIN integrations i USING (integration_id)"
+    " LEFT JOIN agents a ON a.agent_id = coalesce(d.agent_id, i.agent_id)"
     " LEFT JOIN user_sessions s USING (session_id) LEFT JOIN users u ON u.user_id = s.user_id"
 )
+_GONE: Final = Refused("this credential is gone: the session has ended or the device was removed", NOT_AUTHORIZED)
 _DUMMY: Final = hash_secret(secrets.token_urlsafe(32))
 
 
@@ -125,10 +147,17 @@ def authenticate(session: Session, username: str, password: str, now: datetime) 
 
 def recheck(session: Session, credential_id: uuid.UUID, now: datetime) -> Authenticated | Refused:
     """Whether a credential that was good at CONNECT still is: for sessions that are open."""
-    row = session.execute(text(f"{_SELECT} WHERE c.credential_id = :id"), {"id": credential_id}).one_or_none()
-    if row is None:
-        return Refused("this credential is gone: the session has ended or the device was removed", NOT_AUTHORIZED)
-    return _verdict(row, row.username, now)
+    return recheck_many(session, [credential_id], now)[credential_id]
+
+
+def recheck_many(
+    session: Session, credential_ids: Collection[uuid.UUID], now: datetime
+) -> dict[uuid.UUID, Authenticated | Refused]:
+    """The same for many in one query; every id asked for has an answer."""
+    rows = session.execute(text(f"{_SELECT} WHERE c.credential_id = ANY(:ids)"), {"ids": list(credential_ids)}).all()
+    answers: dict[uuid.UUID, Authenticated | Refused] = dict.fromkeys(credential_ids, _GONE)
+    answers |= {row.credential_id: _verdict(row, row.username, now) for row in rows}
+    return answers
 
 
 def issue_for_device(session: Session, device: EnrolledDevice) -> str:
@@ -139,13 +168,21 @@ def issue_for_device(session: Session, device: EnrolledDevice) -> str:
         text("UPDATE credentials SET replaced_at = now() WHERE device_id = :device_id AND replaced_at IS NULL"),
         {"device_id": device.device_id},
     )
-    session.execute(
-        text(
-            "INSERT INTO credentials (username, kind, device_id, hash) VALUES (:username, 'device', :device_id, :hash)"
-        ),
-        {"username": device.handle, "device_id": device.device_id, "hash": hash_secret(token)},
-    )
+    _store(session, device.handle, "device", token, device_id=device.device_id)
     device.needs_enrolment = False
+    return token
+
+
+def issue_for_integration(session: Session, integration: NamedIntegration) -> str:
+    """Give the integration a new token, which replaces the one it had; shown once, stored as a hash."""
+    session.flush()
+    username = f"{INTEGRATION_PREFIX}{integration.handle}"
+    token = new_token(username)
+    session.execute(
+        text("UPDATE credentials SET replaced_at = now() WHERE integration_id = :id AND replaced_at IS NULL"),
+        {"id": integration.integration_id},
+    )
+    _store(session, username, "integration", token, integration_id=integration.integration_id)
     return token
 
 
@@ -159,18 +196,7 @@ def issue_for_session(session: Session, user_session: SignedInSession, now: date
         text("DELETE FROM credentials WHERE session_id = :session_id AND expires_at < :long_ago"),
         {"session_id": user_session.session_id, "long_ago": now - BROWSER_LIFETIME},
     )
-    session.execute(
-        text(
-            "INSERT INTO credentials (username, kind, session_id, hash, expires_at)"
-            " VALUES (:username, 'browser', :session_id, :hash, :expires_at)"
-        ),
-        {
-            "username": username,
-            "session_id": user_session.session_id,
-            "hash": hash_secret(password),
-            "expires_at": expires_at,
-        },
-    )
+    _store(session, username, "browser", password, session_id=user_session.session_id, expires_at=expires_at)
     return username, password, expires_at
 
 
@@ -200,34 +226,62 @@ def set_hub_password(session: Session, password: str) -> bool:
     if any(verify_secret(password, stored) for stored in known):
         return False
     session.execute(text("UPDATE credentials SET replaced_at = now() WHERE kind = 'hub' AND replaced_at IS NULL"))
-    session.execute(
-        text("INSERT INTO credentials (username, kind, hash) VALUES (:username, 'hub', :hash)"),
-        {"username": HUB_USERNAME, "hash": hash_secret(password)},
-    )
+    _store(session, HUB_USERNAME, "hub", password)
     if known:
         changes.announce(session, HUB_USERNAME, "rotated", "the hub service was given a new password")
     return True
+
+
+def _store(
+    session: Session,
+    username: str,
+    kind: Kind,
+    secret: str,
+    *,
+    device_id: uuid.UUID | None = None,
+    integration_id: uuid.UUID | None = None,
+    session_id: uuid.UUID | None = None,
+    expires_at: datetime | None = None,
+) -> None:
+    credential_id = session.execute(
+        text(
+            "INSERT INTO credentials (username, kind, device_id, integration_id, session_id, hash, expires_at) VALUES"
+            " (:username, :kind, :device_id, :integration_id, :session_id, :hash, :expires_at) RETURNING credential_id"
+        ),
+        {
+            "username": username,
+            "kind": kind,
+            "device_id": device_id,
+            "integration_id": integration_id,
+            "session_id": session_id,
+            "hash": hash_secret(secret),
+            "expires_at": expires_at,
+        },
+    ).scalar_one()
+    projection.keep_sealed(session, credential_id, username, secret)
 
 
 def _verdict(row: Any, username: str, now: datetime) -> Authenticated | Refused:
     """What becomes of one who knew the secret of this row."""
     if row.kind != kind_of(username):
         return Refused("wrong username or password", BAD_CREDENTIALS)
-    why = _device_trouble(row) or _browser_trouble(row, now)
+    why = _revoked_trouble(row) or _browser_trouble(row, now)
     if not why and row.replaced_at is not None:
         why = f"this token was replaced on {_when(row.replaced_at)}; use the new one"
     if why:
         return Refused(why, NOT_AUTHORIZED)
-    return Authenticated(username, row.kind, row.credential_id, row.device_id, row.session_id, row.expires_at)
+    return Authenticated(
+        username, row.kind, row.credential_id, row.device_id, row.session_id, row.expires_at, row.integration_id
+    )
 
 
-def _device_trouble(row: Any) -> str:
-    if row.kind != "device":
+def _revoked_trouble(row: Any) -> str:
+    if row.kind not in {"device", "integration"}:
         return ""
     if row.revoked_at is not None:
         by = f" by {row.revoked_by}" if row.revoked_by else ""
         why = f": {row.revoked_reason}" if row.revoked_reason else ""
-        return f"this device was revoked on {_when(row.revoked_at)}{by}{why}"
+        return f"this {row.kind} was revoked on {_when(row.revoked_at)}{by}{why}"
     return f"the agent {row.agent_name} is disabled" if row.agent_disabled else ""
 
 

@@ -7,12 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from hub.access.grants import Action, covers, valid_filter, valid_topic
+from hub.access.grants import Action, split_share, valid_filter, valid_topic
 from hub.access.principals import Principal
-from hub.access.scopes import VOCABULARY, expand
+from hub.access.scopes import VOCABULARY, expand, scope_for
 from hub.errors import Forbidden
-from hub_protocol.errors import BadName
-from hub_protocol.topics import check_handle
 
 # Return codes of CONNACK (MQTT 3.1.1, table 3.1).
 IDENTIFIER_REJECTED: Final = 2
@@ -56,9 +54,17 @@ def publish(principal: Principal, topic: str) -> Decision:
 
 
 def subscribe(principal: Principal, topic_filter: str) -> Decision:
-    """Whether the principal may subscribe to `topic_filter`: one grant must cover everything that it can match."""
+    """Whether the principal may subscribe to `topic_filter`: one grant must cover everything that it can match.
+
+    For `$share/<group>/<filter>` that is the filter in it: sharing opens nothing and costs nothing.
+    """
     if not valid_filter(topic_filter):
         return Decision(False, f"{_short(topic_filter)} is not a valid topic filter")
+    if topic_filter.startswith("$share/"):
+        try:
+            _, topic_filter = split_share(topic_filter)
+        except ValueError:
+            return Decision(False, f"{_short(topic_filter)} is not a valid shared subscription")
     return _decide(principal, "subscribe", topic_filter)
 
 
@@ -78,44 +84,37 @@ def require(scopes: Iterable[str], scope: str) -> None:
 
 
 def _decide(principal: Principal, action: Action, topic: str) -> Decision:
-    for grant in principal.grants:
-        if grant.action == action and covers(grant.filter, topic):
-            return Decision(True, f"allowed by {grant.source} ({action} {grant.filter})")
+    grant = principal.book(action).find(topic)
+    if grant is not None:
+        return Decision(True, f"allowed by {grant.source} ({action} {grant.filter})")
     return Decision(False, _why_not(principal, action, topic))
 
 
 def _why_not(principal: Principal, action: Action, topic: str) -> str:
     doing = "publish to" if action == "publish" else "subscribe to"
-    what = f"{principal.username} may not {doing} {_short(topic)}"
+    return f"{principal.username} may not {doing} {_short(topic)}: {_lack(principal, action, topic)}"
+
+
+def _lack(principal: Principal, action: Action, topic: str) -> str:
+    """What is missing, for people."""
     if principal.kind == "browser":
         if action == "publish":
-            return f"{what}: a browser publishes nothing"
-        return f"{what}: a browser may only subscribe to the feeds of the agents that its user is a member of"
-    if principal.kind != "device":
-        return f"{what}: it lies outside {principal.root}/"
+            return "a browser publishes nothing"
+        return "a browser may only subscribe to the feeds of the agents that its user is a member of"
+    if principal.kind == "hub":
+        return f"it lies outside {principal.root}/"
     own = f"{principal.root}/d/{principal.username}/"
-    scope = _scope_for(principal, action, topic)
+    scope = scope_for(action, topic[len(own) :]) if principal.kind == "device" and topic.startswith(own) else ""
     if scope:
-        return f"{what}: it lacks the scope {scope}"
+        return f"it lacks the scope {scope}"
+    opposite: Action = "subscribe" if action == "publish" else "publish"
+    if principal.book(opposite).find(topic) is not None:
+        return f"it may only {opposite} to it"
+    if principal.kind == "integration":
+        return "no role of this integration grants it"
     if topic.startswith(own):
-        opposite: Action = "subscribe" if action == "publish" else "publish"
-        if any(grant.action == opposite and covers(grant.filter, topic) for grant in principal.grants):
-            return f"{what}: it may only {opposite} to it"
-        return f"{what}: no scope opens this topic to a device"
-    return f"{what}: a device uses only its own topics, below {own}"
-
-
-def _scope_for(principal: Principal, action: Action, topic: str) -> str:
-    try:
-        handle = check_handle(principal.username)
-    except BadName:
-        return ""
-    for scope in VOCABULARY.values():
-        for scope_action, template in scope.topics:
-            filter_ = f"{principal.root}/{template.format(handle=handle)}"
-            if scope_action == action and covers(filter_, topic):
-                return scope.name
-    return ""
+        return "no scope opens this topic to a device, and no role of it does"
+    return f"a device uses only its own topics, below {own}, and those that a role grants it"
 
 
 def _short(text: str) -> str:

@@ -1,12 +1,16 @@
 """What a grant is, and the exact meaning of topics and filters: matching, and covering one filter by another."""
 
+import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 Action = Literal["publish", "subscribe"]
 
 # MQTT 3.1.1, 4.7.3: a topic name or filter is at least one character and at most 65,535 bytes long.
 MAX_TOPIC_BYTES: Final = 65_535
+_SHARED: Final = "$share/"
+_END: Final = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,61 @@ class Grant:
     def __post_init__(self) -> None:
         if not valid_filter(self.filter):
             raise ValueError(f"not a topic filter: {self.filter[:80]!r}")
+
+
+class Book:
+    """Grants of one action, arranged so that finding one that covers a filter does not depend on their number."""
+
+    __slots__ = ("_tree",)
+
+    def __init__(self, grants: Iterable[Grant]) -> None:
+        # Level → subtree, and at its end `_END` → the grant; a "#" keeps its grant at once.
+        self._tree: dict[Any, Any] = {}
+        for grant in grants:
+            node = self._tree
+            levels = _levels(grant.filter)
+            last = levels.pop() if levels[-1] == "#" else _END
+            for level in levels:
+                node = node.setdefault(level, {})
+            node.setdefault(last, grant)
+
+    def find(self, asked: str) -> Grant | None:
+        """A grant that covers everything that `asked` (a valid filter or topic) can match; None when there is none."""
+        found = _find(self._tree, _levels(asked), 0)
+        return found if isinstance(found, Grant) else None
+
+
+def _find(node: dict[Any, Any], want: list[str], index: int) -> Any:
+    found = node.get("#")
+    if found is not None:
+        return found
+    if index == len(want):
+        return node.get(_END)
+    level = want[index]
+    if level == "#":
+        return None
+    below = node.get(level)
+    if below is not None:
+        found = _find(below, want, index + 1)
+        if found is not None or level == "+":
+            return found
+    below = node.get("+")
+    if below is None or (index == 0 and level[:1] == "$"):
+        return None
+    return _find(below, want, index + 1)
+
+
+def split_share(topic_filter: str) -> tuple[str, str]:
+    """`$share/<group>/<filter>` as (group, filter); any other filter as ("", itself).
+
+    Raises ValueError when the group is empty or has a wildcard, or when what is shared is no filter.
+    """
+    if not topic_filter.startswith(_SHARED):
+        return "", topic_filter
+    group, _, shared = topic_filter.removeprefix(_SHARED).partition("/")
+    if not group or "+" in group or "#" in group or not valid_filter(shared) or shared.startswith(_SHARED):
+        raise ValueError(f"not a shared subscription: {topic_filter[:80]!r}")
+    return group, shared
 
 
 def valid_topic(topic: str) -> bool:
@@ -69,6 +128,20 @@ def covers(granted: str, asked: str) -> bool:
 def matches(filter_: str, topic: str) -> bool:
     """Whether a subscription to `filter_` receives a message on `topic`."""
     return covers(filter_, topic)
+
+
+def overlap(one: str, two: str) -> bool:
+    """Whether some topic is matched by both of these valid filters."""
+    left, right = _levels(one), _levels(two)
+    for here, there in ((left[0], right[0]), (right[0], left[0])):
+        if here == "+" and there.startswith("$"):
+            return False
+    for here, there in itertools.zip_longest(left, right):
+        if "#" in {here, there}:
+            return True
+        if here is None or there is None or (here != there and "+" not in {here, there}):
+            return False
+    return True
 
 
 def _levels(text: str) -> list[str]:

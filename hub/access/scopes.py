@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from hub.access.grants import Action, Grant
+from hub.access.grants import Action, Book, Grant
 from hub.errors import Invalid
 from hub_protocol.topics import check_handle
 
@@ -59,6 +59,17 @@ BASE: Final = Scope(
     ),
 )
 
+_OWN: Final = "d/{handle}/"
+_OPENED: Final[dict[Action, Book]] = {
+    action: Book(
+        Grant(action, template.removeprefix(_OWN), scope.name)
+        for scope in VOCABULARY.values()
+        for of_scope, template in scope.topics
+        if of_scope == action
+    )
+    for action in ("publish", "subscribe")
+}
+
 NOUNS: Final = frozenset(name.partition(":")[0] for name in VOCABULARY)
 
 
@@ -84,6 +95,12 @@ def expand(scopes: Iterable[str]) -> frozenset[str]:
         elif scope in VOCABULARY:
             plain.add(scope)
     return frozenset(plain)
+
+
+def scope_for(action: Action, below: str) -> str:
+    """The scope that would open a device's own topic or filter, given below `d/<handle>/`; "" when none does."""
+    grant = _OPENED[action].find(below) if below else None
+    return grant.source if grant is not None else ""
 
 
 def device_grants(handle: str, scopes: Iterable[str], root: str) -> tuple[Grant, ...]:

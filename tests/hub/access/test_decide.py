@@ -98,7 +98,8 @@ def test_the_hub_stays_below_its_root() -> None:
     assert decide.subscribe(hub, f"{ROOT}/#")
     assert decide.publish(hub, f"{ROOT}/d/lamp/welcome")
     assert "outside marvain/v1/" in decide.publish(hub, "homeassistant/x").reason
-    assert not decide.subscribe(hub, "$SYS/#")
+    assert decide.subscribe(hub, "$SYS/#")
+    assert not decide.subscribe(hub, "$CONTROL/#")
 
 
 def test_an_allowed_connect_names_the_grant_of_the_will() -> None:
