@@ -1,0 +1,149 @@
+"""Which topics a filter matches: levels, wildcards, empty levels, characters, and topics that begin with $."""
+
+import asyncio
+import threading
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from amqtt.contexts import ListenerType
+
+from broker.embedded.admission import Admitted, Rejected
+from broker.embedded.broker import Broker
+from broker.embedded.listener import listen, listener
+from broker.embedded.refusals import Refusals
+from hub.access.grants import Grant
+from hub.access.principals import Principal
+
+Venue = Any
+
+# Filter, topics that it matches, topics that it does not; all below one that is the device's own.
+TABLE = [
+    ("a", ["a"], ["A", "b", "a/", "/a", "aa", "a/a"]),
+    ("a/b", ["a/b"], ["a", "a/", "a/b/", "a//b", "a/b/c"]),
+    ("#", ["a", "a/b", "a/b/c", "/", "a/", "//", "$x", "a/$x"], []),
+    ("a/#", ["a", "a/", "a/b", "a/b/c", "a//"], ["b", "aa", "/a", "b/a"]),
+    ("a/+", ["a/", "a/b", "a/$b"], ["a", "a/b/c", "a//", "b/a"]),
+    ("+", ["a", "$x", "bcd"], ["a/", "/a", "a/b"]),
+    ("+/+", ["a/b", "/", "a/", "/b"], ["a", "a/b/c", "//"]),
+    ("+/b/#", ["a/b", "a/b/c", "/b", "/b/c/d"], ["a", "a/c", "b", "a//b"]),
+    ("/a", ["/a"], ["a", "//a", "/a/"]),
+    ("/+", ["/", "/a"], ["a", "a/", "//"]),
+    ("a//b", ["a//b"], ["a/b", "a/x/b", "a///b"]),
+    ("a/+/b", ["a//b", "a/x/b"], ["a/b", "a/x/y/b", "a/x/"]),
+    ("a/", ["a/"], ["a", "a//", "a/b"]),
+    ("$x", ["$x"], ["x", "$"]),
+    ("a b", ["a b"], ["ab", "a%20b", "a  b"]),
+    ("accounts", ["accounts"], ["Accounts", "ACCOUNTS"]),
+]
+
+
+@pytest.mark.statement("MQTT-4.7.1-2", "MQTT-4.7.1-3", "MQTT-3.3.2-3", "MQTT-4.7.3-4")
+@pytest.mark.parametrize(("name", "matching", "others"), TABLE, ids=[row[0] for row in TABLE])
+def test_the_table(venue: Venue, name: str, matching: list[str], others: list[str]) -> None:
+    hub, client = venue.hub(), venue.client()
+    client.subscribe((client.topic("cmd", "t", name), 0))
+    topics = [client.topic("cmd", "t", topic) for topic in (*others, *matching)]
+    for topic in topics:
+        hub.send(venue.wire.publish(topic, b"x"))
+    hub.collect()
+    assert [got.topic for got in client.messages()] == topics[len(others) :]
+
+
+@pytest.mark.statement("MQTT-4.7.1-2")
+def test_number_sign_matches_the_level_above(venue: Venue) -> None:
+    hub, client = venue.hub(), venue.client()
+    client.subscribe((client.topic("cmd", "#"), 0))
+    hub.publish(client.topic("cmd"), b"parent")
+    assert [got.payload for got in client.messages()] == [b"parent"]
+
+
+@pytest.mark.statement("MQTT-4.7.3-4")
+@pytest.mark.parametrize(
+    ("one", "other"), [("é", "e\u0301"), ("ß", "ss"), ("K", "\u212a"), ("a", "\uff41"), ("ﬁ", "fi")]
+)
+def test_characters_are_compared_as_they_are(venue: Venue, one: str, other: str) -> None:
+    hub, client = venue.hub(), venue.client()
+    client.subscribe((client.topic("cmd", one), 0))
+    hub.publish(client.topic("cmd", other), b"other")
+    hub.publish(client.topic("cmd", one), b"one")
+    assert [got.payload for got in client.messages()] == [b"one"]
+
+
+class Anyone:
+    """Everybody may use every topic, also those that begin with $."""
+
+    async def admit(self, username: str, _password: str) -> Admitted | Rejected:
+        grants = tuple(
+            Grant(action, name, "being anyone") for action in ("publish", "subscribe") for name in ("#", "$ours/#")
+        )
+        return Admitted(Principal(username, "device", grants, "marvain/v1"), uuid.UUID(int=0))
+
+    async def review(self, username: str, _credential_id: uuid.UUID) -> Admitted | Rejected:
+        return await self.admit(username, "")
+
+    async def review_many(self, asked: list[tuple[str, uuid.UUID]]) -> dict[str, Admitted | Rejected]:
+        return {username: await self.admit(username, "") for username, _ in asked}
+
+
+@pytest.fixture
+def open_port(venue: Venue) -> Iterator[int]:
+    """A port where `anyone` may use every topic: with the product's grants nobody may ask for `#` at all."""
+    if venue.name == "mosquitto":
+        yield venue.port
+        return
+    port, started, stop, loops = venue.free_port(), threading.Event(), asyncio.Event(), []
+
+    async def serve() -> None:
+        broker = Broker(Anyone(), Refusals(None, None), "marvain/v1")
+        server = await listen(broker, listener(ListenerType.TCP, "127.0.0.1", port))
+        loops.append(asyncio.get_running_loop())
+        started.set()
+        await stop.wait()
+        server.close()
+        await broker.close()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    assert started.wait(10)
+    yield port
+    loops[0].call_soon_threadsafe(stop.set)
+    thread.join(10)
+
+
+@pytest.mark.statement("MQTT-4.7.2-1")
+def test_a_leading_wildcard_does_not_match_a_leading_dollar(venue: Venue, open_port: int) -> None:
+    peer = venue.house.dial(open_port)
+    peer.connect("anyone", "anyone", venue.open_password)
+    topics = ["$ours/a", "$ours", "plain/a"]
+    for topic in topics:
+        peer.publish(topic, b"kept", 1, retain=True)
+    expected = {
+        "#": {"plain/a"},
+        "+": set(),
+        "+/a": {"plain/a"},
+        "+/#": {"plain/a"},
+        "$ours/#": {"$ours/a", "$ours"},
+        "$ours/+": {"$ours/a"},
+    }
+    for name, matching in expected.items():
+        assert peer.subscribe((name, 0)) == [0]
+        replayed = {got.topic for got in drain(peer)}
+        for topic in topics:
+            peer.send(venue.wire.publish(topic, b"new"))
+        live = {got.topic for got in drain(peer)}
+        assert ({t for t in replayed if t in topics}, {t for t in live if t in topics}) == (matching, matching), name
+        peer.unsubscribe(name)
+    for topic in topics:
+        peer.publish(topic, b"", 1, retain=True)
+    peer.disconnect()
+
+
+def drain(peer: Any) -> list[Any]:
+    """What was sent before now."""
+    peer.send(b"\xc0\0")
+    got = []
+    while (packet := peer.receive()).kind != 13:
+        got.append(packet)
+    return got
