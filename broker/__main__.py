@@ -4,21 +4,16 @@ import asyncio
 import signal
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import psycopg
 import structlog
-from amqtt.contexts import ListenerType
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
-from broker.embedded.authority import DatabaseAuthority
-from broker.embedded.broker import Broker
-from broker.embedded.listener import PortUnavailable, listen, listener
-from broker.embedded.refusals import Refusals
+from broker.embedded import service
+from broker.embedded.listener import PortUnavailable
 from hub import logs
-from hub.database import Database
 from hub.errors import HubError
 from hub.settings import Settings
 
@@ -27,36 +22,6 @@ log = structlog.get_logger(__name__)
 OK: Final = 0
 UNAVAILABLE: Final = 69
 CONFIG: Final = 78
-# Threads that ask the database; each holds a connection while it asks.
-_THREADS: Final = 4
-
-
-async def serve(settings: Settings, stop: asyncio.Event) -> None:
-    """Run until `stop` is set; raises PortUnavailable, SQLAlchemyError or psycopg.Error when it cannot start."""
-    database = Database(
-        settings.database_url, pool_size=_THREADS + 1, statement_timeout_s=10.0, application_name="marvain broker"
-    )
-    executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="database")
-    authority = DatabaseAuthority(database, executor, settings.root)
-    refusals = Refusals(database, executor)
-    broker = Broker(authority, refusals, settings.root)
-    servers: list[asyncio.Server] = []
-    try:
-        await asyncio.to_thread(authority.start, broker.changed, broker.review_all)
-        for kind, port in ((ListenerType.TCP, settings.mqtt_port), (ListenerType.WS, settings.ws_port)):
-            servers.append(await listen(broker, listener(kind, settings.broker_host, port)))
-        refusals.start()
-        log.info("broker.ready", host=settings.broker_host, mqtt_port=settings.mqtt_port, ws_port=settings.ws_port)
-        await stop.wait()
-        log.info("broker.stopping", connections=len(broker.connections))
-    finally:
-        for server in servers:
-            server.close()
-        await broker.close()
-        await authority.close()
-        await refusals.close()
-        executor.shutdown()
-        database.close()
 
 
 async def _run(settings: Settings) -> None:
@@ -64,7 +29,7 @@ async def _run(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await serve(settings, stop)
+    await service.serve(settings, stop)
 
 
 def main() -> int:

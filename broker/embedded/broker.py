@@ -44,12 +44,18 @@ class Broker:
         """A connection was made."""
         self.connections.add(connection)
         if not connection.counted:
-            if too_many := self.guard.opened(connection.address):
-                self.refusals.add("", "connect", "", too_many, stranger=True)
-                connection.turn_away(too_many)
+            if not self.welcomes(connection.address):
+                connection.turn_away("too many connections from its address")
                 return
             connection.counted = True
         self.admissions.greet(connection)
+
+    def welcomes(self, address: str) -> bool:
+        """Whether there is room for one more connection from this address, which is then counted."""
+        too_many = self.guard.opened(address)
+        if too_many:
+            self.refusals.add("", "connect", "", too_many, stranger=True)
+        return not too_many
 
     def gone(self, connection: Link) -> None:
         """A connection's transport is closed."""

@@ -92,6 +92,10 @@ class Connection(asyncio.Protocol):
         self._closer: asyncio.TimerHandle | None = None
         self._told: dict[tuple[str, str], float] = {}
 
+    def is_counted(self) -> None:
+        """Its address was asked for room already."""
+        self.counted = True
+
     @property
     def username(self) -> str:
         return self.session.username if self.session else ""

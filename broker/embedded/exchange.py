@@ -32,6 +32,10 @@ class Exchange:
         self.topics = Topics(root)
         self.router = Router()
         self.retained = Retained()
+        # Of the broker's own figures: never stored, and never anybody else's.
+        self.figures = Retained()
+        # Messages that found no room in sessions that are gone.
+        self.dropped = 0
         self.sessions: dict[str, Session] = {}
         self.connected: dict[str, Link] = {}
 
@@ -76,7 +80,7 @@ class Exchange:
                 self.router.subscribe(session, topic_filter, qos)
         connection.answer(packets.suback(packet_id, codes))
         for topic_filter, qos in granted:
-            for topic, message in list(self.retained.match(topic_filter)):
+            for topic, message in [*self.retained.match(topic_filter), *self.figures.match(topic_filter)]:
                 if session.may_receive(topic):
                     session.deliver(message, qos)
 
@@ -124,6 +128,7 @@ class Exchange:
             del self.sessions[session.username]
         session.cancel_expiry()
         self.router.unsubscribe_all(session)
+        self.dropped += session.overflowed
         if session.overflowed:
             log.warning("session.overflowed", username=session.username, dropped=session.overflowed)
 

@@ -13,15 +13,15 @@ from websockets.typing import Subprotocol
 
 from broker.embedded.broker import Broker
 from broker.embedded.connection import Connection
-from broker.embedded.limits import MAX_CONNECT_BYTES, MAX_PACKET_BYTES
+from broker.embedded.limits import MAX_CONNECT_BYTES
 from broker.embedded.packets import MalformedPacket
 
 log = structlog.get_logger(__name__)
 
 SUBPROTOCOL: Final = Subprotocol("mqtt")
 PATHS: Final = frozenset({"/", "/mqtt"})
-# A frame may carry several packets.
-MAX_MESSAGE_BYTES: Final = 4 * MAX_PACKET_BYTES
+# A frame may carry several packets of the largest size.
+MOST_PACKETS: Final = 4
 
 
 class WebSocketConnection(asyncio.Protocol):
@@ -33,6 +33,15 @@ class WebSocketConnection(asyncio.Protocol):
         self._mqtt = Connection(broker, "websocket")
         self._transport: asyncio.Transport
 
+    @property
+    def peer(self) -> str:
+        """Whose connection it is; "" before there is one."""
+        return self._mqtt.peer
+
+    def is_counted(self) -> None:
+        """Its address was asked for room already."""
+        self._mqtt.is_counted()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
         self._transport = transport
@@ -40,7 +49,7 @@ class WebSocketConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._mqtt.session is not None:
-            self._protocol.max_size = MAX_MESSAGE_BYTES
+            self._protocol.max_size = MOST_PACKETS * self._mqtt.max_packet_bytes
         self._protocol.receive_data(data)
         for event in self._protocol.events_received():
             if isinstance(event, Request):
