@@ -406,13 +406,13 @@ class Client:
 
 
 @contextlib.contextmanager
-def furnished(database_url: str, log_path: Path) -> Iterator[House]:
+def furnished(database_url: str, log_path: Path, more: dict[str, str] | None = None) -> Iterator[House]:
     database = Database(database_url, application_name="marvain tests")
     with database.transaction() as session:
         agent = Agent(name="Home")
         session.add(agent)
         credentials.set_hub_password(session, "hub-password-of-the-tests")
-    broker = BrokerProcess(database_url, log_path)
+    broker = BrokerProcess(database_url, log_path, more)
     house = House(database, broker, agent, "hub-password-of-the-tests")
     try:
         broker.start()
@@ -424,21 +424,29 @@ def furnished(database_url: str, log_path: Path) -> Iterator[House]:
         database.close()
 
 
-@pytest.fixture(scope="session")
-def shared_house(
-    postgres_url: str, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[House]:
+@contextlib.contextmanager
+def database_copy(postgres_url: str, migrated_template: str) -> Iterator[str]:
+    """A database with the newest schema that lives longer than a test; its URL."""
     name = f"test_{uuid.uuid4().hex}"
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(
             sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(migrated_template))
         )
-    url = make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
-    with furnished(url, tmp_path_factory.mktemp("broker") / "log") as house:
-        yield house
-        assert "Traceback" not in house.broker.log(), house.broker.log()
+    yield make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def shared_house(
+    postgres_url: str, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[House]:
+    with (
+        database_copy(postgres_url, migrated_template) as url,
+        furnished(url, tmp_path_factory.mktemp("broker") / "log") as house,
+    ):
+        yield house
+        assert "Traceback" not in house.broker.log(), house.broker.log()
 
 
 @pytest.fixture
@@ -461,3 +469,18 @@ def kit() -> SimpleNamespace:
     return SimpleNamespace(
         BrokerProcess=BrokerProcess, Peer=Peer, wire=Wire, free_port=free_port, wait_until=wait_until
     )
+
+
+@pytest.fixture(scope="module")
+def house_with(
+    postgres_url: str, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., House]]:
+    """Furnishes houses of one file's tests, whose brokers have settings of their own (`MARVAIN_…` variables)."""
+    with contextlib.ExitStack() as stack:
+
+        def furnish(more: dict[str, str]) -> House:
+            url = stack.enter_context(database_copy(postgres_url, migrated_template))
+            log_path = tmp_path_factory.mktemp("broker") / "log"
+            return stack.enter_context(furnished(url, log_path, more))
+
+        yield furnish
