@@ -1,4 +1,4 @@
-"""The sessions and retained topics that the broker reports, as an agent's people may see them."""
+"""The sessions and retained topics that the broker reports, as an agent's people may see them; and how to end one."""
 
 import uuid
 from collections.abc import Iterable, Sequence
@@ -10,9 +10,13 @@ import msgspec
 from sqlalchemy import text
 from sqlmodel import Session
 
+from hub import audit
+from hub.access import changes
 from hub.access.principals import Kind
+from hub.errors import Forbidden, Invalid, NotFound
 from hub.settings import HUB_USERNAME
 
+REASON_MAX: Final = 200
 # Names and topics come from whoever connects: what is longer fits no index and is not kept.
 _MOST_BYTES: Final = 1_024
 _MOST_SUBSCRIPTIONS: Final = 500
@@ -127,6 +131,43 @@ def of_agent(session: Session, agent_id: uuid.UUID) -> list[SessionView]:
     rows = session.execute(text(_OF_AGENT), {"agent_id": agent_id, "hub": HUB_USERNAME}).all()
     views = [_view(row, agent_id) for row in rows]
     return sorted(views, key=lambda view: (not view.connected, view.kind, view.name.casefold(), view.username))
+
+
+def disconnect(session: Session, agent_id: uuid.UUID, username: str, *, by: str, reason: str = "") -> None:
+    """Have the broker end whatever session this name has; it may come again at once.
+
+    `NotFound` for names that are not the agent's, `Forbidden` for the hub, `Invalid` for a reason that is too long.
+    """
+    reason = reason.strip()
+    if len(reason) > REASON_MAX or not reason.isprintable():
+        raise Invalid(f"is at most {REASON_MAX} printable characters", field="reason")
+    if username == HUB_USERNAME:
+        raise Forbidden("the hub serves every agent; no agent's admin disconnects it")
+    owner = session.execute(
+        text(
+            "SELECT d.device_id AS subject_id FROM devices d WHERE d.handle = :username AND d.agent_id = :agent_id"
+            " UNION ALL SELECT i.integration_id FROM integrations i"
+            " WHERE 'ext_' || i.handle = :username AND i.agent_id = :agent_id"
+            " UNION ALL SELECT s.user_id FROM credentials c JOIN user_sessions s USING (session_id)"
+            " JOIN agent_memberships m ON m.user_id = s.user_id"
+            " WHERE c.username = :username AND c.kind = 'browser' AND m.agent_id = :agent_id"
+            " AND m.revoked_at IS NULL AND m.role <> 'blocked' LIMIT 1"
+        ),
+        {"username": username if _storable(username) else "", "agent_id": agent_id},
+    ).one_or_none()
+    if owner is None:
+        raise NotFound("there is no such session")
+    told = f"disconnected by {by}" + (f": {reason}" if reason else "")
+    changes.announce(session, username, "kicked", told)
+    audit.record(
+        session,
+        agent_id,
+        by=by,
+        action="session.kicked",
+        subject=username,
+        subject_id=owner.subject_id,
+        after={"reason": reason} if reason else None,
+    )
 
 
 def _row(given: SessionReport) -> dict[str, Any]:

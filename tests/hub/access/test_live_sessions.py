@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import text
 
-from hub import identity
-from hub.access import credentials, live_sessions
+from hub import audit, identity
+from hub.access import changes, credentials, live_sessions
 from hub.access.live_sessions import SessionReport
+from hub.errors import Forbidden, Invalid, NotFound
 from hub.sessions import sessions_of, start_session
 from hub.tables import Agent, Integration
 
@@ -106,6 +107,43 @@ def test_a_page_does_not_tell_what_else_its_user_belongs_to(session, agent, othe
     live_sessions.report(session, [reported(page, subscriptions=[*feeds, ("marvain/v1/hub/status", 1)])], [], NOW)
     [seen] = live_sessions.of_agent(session, agent.agent_id)
     assert seen.subscriptions == [feeds[0], ("marvain/v1/hub/status", 1)]
+
+
+def test_only_the_agents_own_are_disconnected(database, session, agent, other, make_device, open_page):
+    make_device("Attic", agent_id=other.agent_id)
+    theirs = open_page("bob@example.org", other)
+    for name in ("attic", theirs, "stranger", "a\0b", "\ud800", ""):
+        with pytest.raises(NotFound):
+            live_sessions.disconnect(session, agent.agent_id, name, by="ann")
+    with pytest.raises(Forbidden):
+        live_sessions.disconnect(session, agent.agent_id, "hub_service", by="ann")
+    assert audit.entries(session, agent.agent_id) == []
+
+
+def test_an_odd_reason_disconnects_nobody(session, agent, device):
+    for reason in ("x" * 201, "a\nb", "a\0"):
+        with pytest.raises(Invalid) as refused:
+            live_sessions.disconnect(session, agent.agent_id, "porch", by="ann", reason=reason)
+        assert refused.value.field == "reason"
+    assert audit.entries(session, agent.agent_id) == []
+
+
+def test_a_disconnect_is_told_and_audited(database, session, agent, device, open_page):
+    session.add(Integration(agent_id=agent.agent_id, handle="nodes", name="Nodes", created_by="ann"))
+    page = open_page("ann@example.org")
+    session.commit()
+    with database.listen(changes.CHANNEL) as listener:
+        with database.transaction() as work:
+            for name in ("porch", "ext_nodes", page):
+                live_sessions.disconnect(work, agent.agent_id, name, by="ann", reason="too loud")
+        heard = [changes.read(one.payload) for one in listener.wait(5)]
+    told = "disconnected by ann: too loud"
+    assert heard == [changes.Change(name, "kicked", told) for name in ("porch", "ext_nodes", page)]
+    entries = audit.entries(session, agent.agent_id)
+    assert [(one.action, one.actor, one.subject) for one in entries] == [
+        ("session.kicked", "ann", name) for name in (page, "ext_nodes", "porch")
+    ]
+    assert entries[2].subject_id == device.device_id
 
 
 def test_a_view_says_whose_it_is(session, agent, device, open_page):
