@@ -7,7 +7,7 @@ ARGS ?=
 TESTS ?= tests
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lock clean system-packages
+.PHONY: help run test bench check format lock clean system-packages
 # A `make -j` must not install while it tests.
 .NOTPARALLEL:
 
@@ -19,6 +19,9 @@ run: $(STAMP)  ## Start Marvain here; ARGS="--web-port 9000" are passed on.
 
 test: $(STAMP) system-packages  ## Run all tests; TESTS=tests/hub or ARGS="-k presence" narrow it.
 	@$(BIN)/python -m pytest $(TESTS) $(ARGS)
+
+bench: $(STAMP) system-packages  ## Measure beside the peers, into bench/results; ARGS="--seconds 1" is quicker.
+	@set -e; for script in broker acl acl_live; do $(BIN)/python bench/$$script.py $(ARGS); done
 
 check: $(STAMP)  ## Format, lint, types, layers, generated documents.
 	$(BIN)/ruff format --check .
