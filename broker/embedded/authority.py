@@ -25,7 +25,6 @@ log = structlog.get_logger(__name__)
 # Of one listener's wait; close() ends it at once, so it bounds nothing but the idle turns.
 _WAIT_S: Final = 30.0
 _UNAVAILABLE: Final = Rejected("the database is away, so nobody can be admitted", SERVER_UNAVAILABLE)
-_GONE: Final = Refused("this credential is gone: the session has ended or the device was removed", NOT_AUTHORIZED)
 _OF_ANOTHER: Final = Refused("this credential belongs to another name", NOT_AUTHORIZED)
 # Names in one transaction.
 _MOST_AT_ONCE: Final = 500
@@ -107,10 +106,10 @@ class DatabaseAuthority:
     def _review(self, about: dict[str, uuid.UUID]) -> dict[str, Admitted | Rejected]:
         now = datetime.now(UTC)
         with self._database.transaction() as session:
-            known = {one: credentials.recheck(session, one, now) for one in about.values()}
+            known = credentials.recheck_many(session, list(about.values()), now)
             verdicts: dict[str, Authenticated | Refused] = {}
             for name, credential_id in about.items():
-                verdict = known.get(credential_id, _GONE)
+                verdict = known[credential_id]
                 other = isinstance(verdict, Authenticated) and verdict.username != name
                 verdicts[name] = _OF_ANOTHER if other else verdict
             return self._judge(session, verdicts, now)
@@ -120,7 +119,7 @@ class DatabaseAuthority:
     ) -> dict[str, Admitted | Rejected]:
         """Those who are who they say they are, with what they may do now."""
         good = [name for name, verdict in verdicts.items() if isinstance(verdict, Authenticated)]
-        loaded = {name: principals.load(session, name, self._root, now) for name in good}
+        loaded = principals.load_many(session, good, self._root, now) if good else {}
         judged: dict[str, Admitted | Rejected] = {}
         for name, verdict in verdicts.items():
             if isinstance(verdict, Refused):
@@ -136,10 +135,10 @@ class DatabaseAuthority:
     def _hear(self, listener: Listener, changed: Callable[[Change], None], review_all: Callable[[], None]) -> None:
         while self._listener is listener:
             for notification in listener.wait(_WAIT_S):
-                change = changes.read(notification.payload)
-                if change is None:
+                told = changes.read_all(notification.payload)
+                if not told:
                     log.warning("authority.odd_notification", length=len(notification.payload))
-                else:
+                for change in told:
                     self._tell(change.username, changed, change)
             if listener.reconnected:
                 self._tell(EVERYBODY, review_all)

@@ -59,7 +59,7 @@ class Limits:
 
     `window`: QoS 1 and 2 messages sent and not acknowledged. `queue_messages`, `queue_bytes`: what waits behind the
     window or for an absent client. `out_bytes`: what waits for a client that reads slowly. `retained`: topics with a
-    retained message of this publisher.
+    retained message of this publisher, `retained_bytes`: what those take.
     """
 
     window: int
@@ -68,6 +68,7 @@ class Limits:
     out_bytes: int
     subscriptions: int
     retained: int
+    retained_bytes: int
 
 
 LIMITS: Final[dict[Kind, Limits]] = {
@@ -78,6 +79,7 @@ LIMITS: Final[dict[Kind, Limits]] = {
         out_bytes=1024**2,
         subscriptions=100,
         retained=100,
+        retained_bytes=1024**2,
     ),
     # It often hears what all devices say.
     "integration": Limits(
@@ -87,6 +89,7 @@ LIMITS: Final[dict[Kind, Limits]] = {
         out_bytes=8 * 1024**2,
         subscriptions=200,
         retained=1_000,
+        retained_bytes=8 * 1024**2,
     ),
     "browser": Limits(
         window=256,
@@ -95,6 +98,7 @@ LIMITS: Final[dict[Kind, Limits]] = {
         out_bytes=2 * 1024**2,
         subscriptions=200,
         retained=0,
+        retained_bytes=0,
     ),
     "hub": Limits(
         window=2_000,
@@ -103,5 +107,6 @@ LIMITS: Final[dict[Kind, Limits]] = {
         out_bytes=64 * 1024**2,
         subscriptions=1_000,
         retained=1_000_000,
+        retained_bytes=512 * 1024**2,
     ),
 }

@@ -7,13 +7,13 @@ from typing import Final
 
 from broker.embedded.broker import Broker
 from broker.embedded.flow import Flow
+from broker.embedded.limits import LIMITS
 from broker.embedded.message import Message
 
 PREFIX: Final = "$SYS/broker/"
 EVERY_S: Final = 10.0
 # Over how many minutes the loads are averaged.
 _MINUTES: Final = (1, 5, 15)
-_MOST_FIGURES: Final = 1_000
 
 
 class System:
@@ -106,5 +106,5 @@ class System:
         self._said[name] = payload
         topic = PREFIX + name
         exchange = self._broker.exchange
-        exchange.figures.store(topic, Message(topic.encode(), payload, 0, retain=True), "", _MOST_FIGURES)
+        exchange.figures.store(topic, Message(topic.encode(), payload, 0, retain=True), "", LIMITS["hub"])
         exchange.publish(topic, Message(topic.encode(), payload, 0))
