@@ -10,6 +10,7 @@ from sqlalchemy import text
 from sqlmodel import Session
 
 from hub import feed
+from hub.access.principals import INTEGRATION_PREFIX
 
 Refusable = Literal["connect", "publish", "subscribe", "message"]
 
@@ -47,10 +48,14 @@ class Denial:
     reason: str
     count: int
     last_at: datetime
+    integration_id: uuid.UUID | None = None
 
 
 def record(session: Session, refusals: Iterable[Refusal]) -> int:
-    """Add refusals to the rows of their minute, and tell the agents whose devices they concern; returns the rows."""
+    """Add refusals to the rows of their minute, and tell the agents that they concern; returns the rows.
+
+    They concern the agent of the device or integration of that name; other names are strangers to all.
+    """
     gathered: Gathered = {}
     for given in refusals:
         refusal = Refusal(
@@ -77,17 +82,37 @@ def record(session: Session, refusals: Iterable[Refusal]) -> int:
 
 
 def recent(
-    session: Session, *, agent_id: uuid.UUID | None = None, device_id: uuid.UUID | None = None, limit: int = 50
+    session: Session,
+    *,
+    agent_id: uuid.UUID | None = None,
+    device_id: uuid.UUID | None = None,
+    integration_id: uuid.UUID | None = None,
+    principal: str | None = None,
+    minutes: int | None = None,
+    limit: int = 50,
 ) -> list[Denial]:
-    """The newest denials of an agent's devices, or of one device, newest first."""
+    """The newest denials, one per minute and refusal, newest first: of an agent, or of one of those it has.
+
+    `minutes` says how far to look back.
+    """
     rows = session.execute(
         text(
-            "SELECT principal, device_id, action, topic, reason, count, last_at FROM denials"
+            "SELECT principal, device_id, action, topic, reason, count, last_at, integration_id FROM denials"
             " WHERE (CAST(:agent_id AS uuid) IS NULL OR agent_id = :agent_id)"
             " AND (CAST(:device_id AS uuid) IS NULL OR device_id = :device_id)"
+            " AND (CAST(:integration_id AS uuid) IS NULL OR integration_id = :integration_id)"
+            " AND (CAST(:principal AS text) IS NULL OR principal = :principal)"
+            " AND (CAST(:minutes AS integer) IS NULL OR last_at > now() - make_interval(mins => :minutes))"
             " ORDER BY last_at DESC, denial_id DESC LIMIT :limit"
         ),
-        {"agent_id": agent_id, "device_id": device_id, "limit": limit},
+        {
+            "agent_id": agent_id,
+            "device_id": device_id,
+            "integration_id": integration_id,
+            "principal": None if principal is None else _clean(principal),
+            "minutes": minutes,
+            "limit": limit,
+        },
     ).all()
     return [Denial(*row) for row in rows]
 
@@ -118,18 +143,21 @@ def _bounded(session: Session, gathered: Gathered) -> Gathered:
 
 
 def _upsert(session: Session, minute: datetime, refusal: Refusal) -> None:
+    is_integration = refusal.principal.startswith(INTEGRATION_PREFIX)
     row = session.execute(
         text(
-            "INSERT INTO denials (minute, principal, agent_id, device_id, action, topic, reason, count, last_at)"
-            " SELECT :minute, :principal, d.agent_id, d.device_id, :action, :topic, :reason, :count, :at"
-            " FROM (SELECT 1) one LEFT JOIN devices d ON d.handle = :principal"
+            "INSERT INTO denials (minute, principal, agent_id, device_id, integration_id, action, topic, reason, count,"
+            " last_at) SELECT :minute, :principal, coalesce(d.agent_id, i.agent_id), d.device_id, i.integration_id,"
+            " :action, :topic, :reason, :count, :at FROM (SELECT 1) one LEFT JOIN devices d ON d.handle = :principal"
+            " LEFT JOIN integrations i ON i.handle = :integration"
             " ON CONFLICT (minute, principal, action, topic, reason) DO UPDATE"
             " SET count = denials.count + excluded.count, last_at = greatest(denials.last_at, excluded.last_at)"
-            " RETURNING agent_id, device_id, count, last_at"
+            " RETURNING agent_id, device_id, integration_id, count, last_at"
         ),
         {
             "minute": minute,
             "principal": refusal.principal,
+            "integration": refusal.principal[len(INTEGRATION_PREFIX) :] if is_integration else "",
             "action": refusal.action,
             "topic": refusal.topic,
             "reason": refusal.reason,
@@ -140,7 +168,8 @@ def _upsert(session: Session, minute: datetime, refusal: Refusal) -> None:
     if row.agent_id is not None:
         item: dict[str, Any] = {
             "principal": refusal.principal,
-            "device_id": str(row.device_id),
+            "device_id": str(row.device_id) if row.device_id else None,
+            "integration_id": str(row.integration_id) if row.integration_id else None,
             "action": refusal.action,
             "topic": refusal.topic,
             "reason": refusal.reason,

@@ -34,11 +34,13 @@ def sealing_key(session: Session) -> bytes | None:
 def publish_key(session: Session, kind: str, public_key: bytes | None, now: datetime) -> None:
     """Say at the start which broker runs, and the adapter's key (32 bytes) where it carries secrets.
 
-    Secrets that were sealed for an earlier key are erased: the adapter must read all hashes *after* this is committed.
+    Secrets that were sealed for another key are erased: the adapter must read all hashes *after* this is committed.
     """
     if public_key is not None and len(public_key) != _KEY_BYTES:
         raise ValueError(f"a sealing key has {_KEY_BYTES} bytes")
     session.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+    if public_key is None or sealing_key(session) != public_key:
+        session.execute(text("UPDATE credentials SET sealed = NULL WHERE sealed IS NOT NULL"))
     session.execute(
         text(
             "INSERT INTO broker_state (kind, sealing_key, started_at, reported_at) VALUES (:kind, :key, :now, :now)"
@@ -47,7 +49,6 @@ def publish_key(session: Session, kind: str, public_key: bytes | None, now: date
         ),
         {"kind": kind, "key": public_key, "now": now},
     )
-    session.execute(text("UPDATE credentials SET sealed = NULL WHERE sealed IS NOT NULL"))
 
 
 def report(session: Session, kind: str, detail: Mapping[str, Any], now: datetime) -> None:

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Collection
 from typing import Final
 
-from hub.access.grants import Action, covers, overlap, valid_filter
+from hub.access.grants import Action, covers, overlap, split_share, valid_filter
 from hub.errors import Invalid
 from hub_protocol.catalogue import CATALOGUE
 from hub_protocol.topics import DEFAULT_ROOT
@@ -82,6 +82,20 @@ def is_grantable(action: str, template: str, devices: Collection[str]) -> bool:
         below = template[len(OUTSIDE) :]
         return not _form_trouble(below) and (not below.startswith("$") or covers("$SYS/#", below))
     return action in _ALLOWED and not _form_trouble(template) and not _below_trouble(action, template, devices)
+
+
+def of_topic(topic: str, handle: str, kind: str, root: str) -> str:
+    """The template that gives this bearer exactly this whole topic or filter, shared or not."""
+    try:
+        _, topic = split_share(topic)
+    except ValueError:
+        raise Invalid("is not a topic filter", field="filter") from None
+    if not topic.startswith(f"{root}/"):
+        return f"{OUTSIDE}{topic}"
+    levels = topic.removeprefix(f"{root}/").split("/")
+    if len(levels) > 1 and levels[1] == handle and levels[0] in ({"d"} if kind == "device" else {"ext", "out"}):
+        levels[1] = HANDLE
+    return "/".join(levels)
 
 
 def handles_in(template: str) -> tuple[str, ...]:
