@@ -7,19 +7,24 @@ WORKDIR /src
 COPY requirements.lock ./
 RUN python -m pip wheel -q --require-hashes --no-deps --wheel-dir /wheels -r requirements.lock \
     && python -m pip install -q --no-index --find-links /wheels setuptools wheel
+# Before the sources, so that a change of those does not install all this again.
+COPY pyproject.toml ./
+RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
+        | grep -v '^marvain-' >needs.txt \
+    && python -m venv --without-pip /opt/marvain \
+    && python -m pip --python /opt/marvain/bin/python install -q --no-index --find-links /wheels -r needs.txt
 COPY hub_protocol hub_protocol
 COPY satellite_agent satellite_agent
 RUN python -m pip wheel -q --no-build-isolation --no-deps --wheel-dir /wheels ./hub_protocol ./satellite_agent \
     && python -m venv --without-pip /opt/satellite \
     && python -m pip --python /opt/satellite/bin/python install -q --no-index --find-links /wheels marvain-satellite
-COPY pyproject.toml README.md ./
+COPY README.md ./
 COPY sql sql
 COPY hub hub
 COPY broker broker
 COPY web web
 COPY marvain marvain
 RUN python -m pip wheel -q --no-build-isolation --no-deps --wheel-dir /wheels . \
-    && python -m venv --without-pip /opt/marvain \
     && python -m pip --python /opt/marvain/bin/python install -q --no-index --find-links /wheels marvain
 
 FROM python:3.13-slim-trixie AS runtime
