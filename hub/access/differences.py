@@ -75,7 +75,7 @@ class LostFilters:
 
     def of(self, topic: str) -> set[str]:
         """The usernames."""
-        found = set()
+        found: set[str] = set()
         for start in _starts(topic):
             found.update(name for name, filter_ in self._by_start.get(start, ()) if covers(filter_, topic))
         return found
