@@ -75,6 +75,11 @@ class Traffic:
         self._paces.move_to_end(principal.username)
         return pace
 
+    @property
+    def held(self) -> int:
+        """How many of the clients that are remembered ever had to wait."""
+        return sum(pace.held for pace in self._paces.values())
+
     def collect(self, principal: Principal, ways: Iterable[tuple[bytes, Way]]) -> None:
         """Take over what was counted on these ways."""
         if principal.kind in {"device", "integration"}:

@@ -19,8 +19,13 @@ class Pace:
         self._bytes_per_s = bounds.bytes_per_second
         self._messages = Bucket(self._messages_per_s * _BURST_S, now)
         self._bytes = Bucket(self._bytes_per_s * _BURST_S, now)
-        # How often it was made to wait.
-        self.held = 0
+        # Whether it was ever made to wait.
+        self.held = False
+
+    @property
+    def rule(self) -> str:
+        """What it is held to, for people."""
+        return f"{self._messages_per_s:,} messages or {self._bytes_per_s:,} bytes per second"
 
     def take(self, messages: int, length: int, now: float) -> float:
         """Pay for what was read; returns for how many seconds nothing more should be."""

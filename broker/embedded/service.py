@@ -3,7 +3,9 @@
 import asyncio
 import signal
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any, Final
 
 import structlog
 from amqtt.contexts import ListenerType
@@ -14,7 +16,9 @@ from broker.embedded.broker import Broker
 from broker.embedded.limits import Bounds
 from broker.embedded.listener import Server, listen, listener
 from broker.embedded.refusals import Refusals
+from broker.embedded.reporter import KIND, Reporter
 from broker.embedded.system import System
+from hub.access import projection
 from hub.database import Database
 from hub.settings import Settings
 
@@ -40,15 +44,18 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     refusals = Refusals(database, executor)
     broker = Broker(authority, refusals, settings.root, Bounds.of(settings))
     system = System(broker)
+    reporter = Reporter(broker, database, executor, lambda: _state(settings, broker))
     servers: list[Server] = []
     if certificate is not None:
         loop.add_signal_handler(signal.SIGHUP, certificate.reload)
     try:
+        await asyncio.to_thread(_announce, database)
         await asyncio.to_thread(authority.start, broker.changed, broker.review_all)
         system.start()
         for kind, port in ((ListenerType.TCP, settings.mqtt_port), (ListenerType.WS, settings.ws_port)):
             servers.append(await listen(broker, listener(kind, settings.broker_host, port), certificate))
         refusals.start()
+        reporter.start()
         log.info(
             "broker.ready",
             host=settings.broker_host,
@@ -65,5 +72,27 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         await broker.close()
         await authority.close()
         await refusals.close()
+        await reporter.close()
         executor.shutdown()
         database.close()
+
+
+def _announce(database: Database) -> None:
+    """Say which broker runs: one that asks the database itself, and needs no secrets carried to it."""
+    with database.transaction() as session:
+        projection.publish_key(session, KIND, None, datetime.now(UTC))
+
+
+def _state(settings: Settings, broker: Broker) -> dict[str, Any]:
+    """What people see of the broker itself."""
+    exchange = broker.exchange
+    return {
+        "version": version("marvain"),
+        "tls": settings.tls_cert_file is not None,
+        "store": settings.broker_store is not None,
+        "connections": len(broker.connections),
+        "sessions": len(exchange.sessions),
+        "connected": len(exchange.connected),
+        "retained": len(exchange.retained),
+        "held": exchange.traffic.held,
+    }
