@@ -185,6 +185,7 @@ class Supervisor:
             "MARVAIN_DATABASE_URL": url,
             "MARVAIN_HUB_PASSWORD_FILE": str(self.instance.hub_password_file),
             "MARVAIN_BROKER_HOST": host,
+            "MARVAIN_BROKER_STORE": os.environ.get("MARVAIN_BROKER_STORE") or str(self._broker_folder()),
             "MARVAIN_MQTT_HOST": addresses.to_dial(host),
             "MARVAIN_MQTT_PORT": str(chosen.mqtt),
             "MARVAIN_WS_PORT": str(chosen.ws),
@@ -195,6 +196,13 @@ class Supervisor:
             "MARVAIN_LOG_FORMAT": "json",
             "MARVAIN_LOG_LEVEL": level,
         }
+
+    def _broker_folder(self) -> Path:
+        """Where the broker keeps what must survive a restart: people's messages, so for nobody else's eyes."""
+        folder = self.instance.folder / "broker"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        folder.chmod(0o700)
+        return folder
 
     def _add(
         self, name: str, argv: list[str], environment: dict[str, str], final: dict[int, str] | None = None
@@ -207,7 +215,7 @@ class Supervisor:
 
     def _add_demo(self, broker: str) -> None:
         folder = self.instance.demo
-        argv = [sys.executable, "-m", "satellite_agent", "run", "--hub", f"mqtt://{broker}"]
+        argv = [sys.executable, "-m", "satellite_agent", "run", *_way_to(broker)]
         argv += ["--token-file", str(folder / "token"), "--state-dir", str(folder / "state")]
         # It is a device like any other: nothing of ours is in its environment.
         environment = {key: value for key, value in os.environ.items() if not key.startswith("MARVAIN_")}
@@ -255,6 +263,18 @@ class Supervisor:
             f"\nMarvain is up.\n\n  {enter}\n  web       {web}\n  MQTT      {mqtt}\n  WebSocket {web}/mqtt (browsers)\n"
             f"  data      {self.instance.folder}\n{_commands()}\n  Ctrl-C stops it; nothing is lost.\n"
         )
+
+
+def _way_to(broker: str) -> list[str]:
+    """The satellite's options for reaching the broker, over TLS when that has a certificate."""
+    certificate = os.environ.get("MARVAIN_TLS_CERT_FILE")
+    if not certificate:
+        return ["--hub", f"mqtt://{broker}"]
+    if name := os.environ.get("MARVAIN_PUBLIC_MQTT_HOST"):
+        broker = addresses.join(name, int(broker.rpartition(":")[2]))
+    # One certificate has signed itself; others come with those who signed them, whom the system knows.
+    alone = Path(certificate).read_text(encoding="ascii", errors="replace").count("BEGIN CERTIFICATE") == 1
+    return ["--hub", f"mqtts://{broker}", *(["--ca-file", certificate] if alone else [])]
 
 
 def _commands() -> str:
