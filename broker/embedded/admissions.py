@@ -64,6 +64,8 @@ class Admissions:
             password = (connect.password or b"").decode()
         except UnicodeDecodeError:
             password = ""
+        # Nobody may come before the session that waits for it.
+        await self._exchange.ready.wait()
         admitted = await self._authority.admit(username, password)
         if isinstance(admitted, Admitted):
             self._guard.succeeded(connection.address, username)
@@ -86,6 +88,10 @@ class Admissions:
             reason = f"its Will is not allowed: a topic {too_long}"
             self._refuse(connection, connect, will_topic or "", reason, decide.NOT_AUTHORIZED)
             return
+        stored = self._exchange.sessions.get(principal.username)
+        if not self._exchange.keeps and (not connect.clean or (stored is not None and stored.keeper is not None)):
+            connection.refuse(decide.SERVER_UNAVAILABLE, "its session would have to be stored, and cannot be now")
+            return
         self._join(connection, connect, admitted)
 
     def _refuse(self, connection: Link, connect: Connect, topic: str, reason: str, code: int) -> None:
@@ -107,7 +113,9 @@ class Admissions:
         if session is None:
             # A browser's name is used once, so nobody would ever come back for its session.
             persistent = not connect.clean and principal.kind != "browser"
-            session = Session(principal, admitted.credential_id, persistent=persistent)
+            store = exchange.store if persistent else None
+            keeper = store.keep(username, admitted.credential_id) if store is not None else None
+            session = Session(principal, admitted.credential_id, persistent=persistent, keeper=keeper)
             exchange.sessions[username] = session
         session.credential_id = admitted.credential_id
         exchange.connected[username] = connection

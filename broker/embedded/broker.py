@@ -6,31 +6,43 @@ import structlog
 
 from broker.embedded.admission import Authority
 from broker.embedded.admissions import Admissions
-from broker.embedded.exchange import Exchange
+from broker.embedded.exchange import SESSION_EXPIRY_S, Exchange
 from broker.embedded.guard import Guard
 from broker.embedded.limits import CLOSE_TIMEOUT_S, UNBOUNDED, Bounds
 from broker.embedded.link import Link
+from broker.embedded.output import Output
 from broker.embedded.refusals import Refusals
+from broker.embedded.restoring import restore
 from broker.embedded.reviews import Reviews
+from broker.embedded.store import Store
 from hub.access.changes import Change
 
 log = structlog.get_logger(__name__)
 
 
 class Broker:
-    """Runs in one event loop and is touched from nowhere else."""
+    """Runs in one event loop and is touched from nowhere else. Without a `store` a restart forgets everything."""
 
-    def __init__(self, authority: Authority, refusals: Refusals, root: str, bounds: Bounds = UNBOUNDED) -> None:
+    def __init__(
+        self,
+        authority: Authority,
+        refusals: Refusals,
+        root: str,
+        bounds: Bounds = UNBOUNDED,
+        store: Store | None = None,
+        session_expiry_s: float = SESSION_EXPIRY_S,
+    ) -> None:
         self.loop = asyncio.get_running_loop()
         self.refusals = refusals
         self.bounds = bounds
         self.guard = Guard(bounds)
-        self.exchange = Exchange(refusals, root, bounds)
+        self.exchange = Exchange(refusals, root, bounds, store, session_expiry_s)
+        self.output = Output(store.journal if store is not None else None, self.exchange.keeping)
         self.reviews = Reviews(self.exchange, authority)
         self.admissions = Admissions(self.exchange, self.reviews, authority, self.guard)
         self.connections: set[Link] = set()
-        self._woken: list[Link] = []
         self._all_gone = asyncio.Event()
+        self._restoring = self.loop.create_task(restore(self.exchange, self.reviews, authority))
 
     def changed(self, change: Change) -> None:
         """Something about a principal, or about everybody, was changed in the database."""
@@ -66,20 +78,9 @@ class Broker:
         if not self.connections:
             self._all_gone.set()
 
-    def wake(self, connection: Link) -> None:
-        """Flush the connection at the end of this turn of the loop."""
-        if not self._woken:
-            self.loop.call_soon(self._flush)
-        self._woken.append(connection)
-
-    def _flush(self) -> None:
-        woken, self._woken = self._woken, []
-        for connection in woken:
-            if connection.state != "closed":
-                connection.flush()
-
     async def close(self) -> None:
         """Close every connection. Wills stay unpublished: it is the broker that goes, not the clients."""
+        self._restoring.cancel()
         self.admissions.close()
         self.reviews.close()
         for connection in list(self.connections):
@@ -91,3 +92,5 @@ class Broker:
                     await self._all_gone.wait()
             except TimeoutError:
                 log.warning("broker.connections_left", count=len(self.connections))
+        if self.exchange.store is not None:
+            await self.exchange.store.close()

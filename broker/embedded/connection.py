@@ -9,6 +9,7 @@ import structlog
 
 from broker.embedded import packets, reading
 from broker.embedded.broker import Broker
+from broker.embedded.exchange import CannotKeep
 from broker.embedded.flow import Flow, Way
 from broker.embedded.limits import CLOSE_TIMEOUT_S, CONNECT_TIMEOUT_S
 from broker.embedded.link import Action, State
@@ -38,6 +39,7 @@ class Connection(asyncio.Protocol):
         "_paid",
         "_partial",
         "_paused",
+        "_sealed",
         "_timer",
         "_told",
         "_unread",
@@ -83,6 +85,7 @@ class Connection(asyncio.Protocol):
         self._partial = bytearray()
         self.needed = 0
         self._paused = False
+        self._sealed = False
         self._pace: Pace | None = None
         self._paid = 0
         self._holder: asyncio.TimerHandle | None = None
@@ -147,7 +150,13 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._paused = False
         self._unread = 0
-        self.flush()
+        if not self.broker.output.holding:
+            self.flush()
+        elif self.out:
+            self.broker.output.wake(self)
+        self._pump()
+
+    def _pump(self) -> None:
         if self.session is not None and self.session.queue and self.state == "open":
             self.session.pump()
 
@@ -156,21 +165,47 @@ class Connection(asyncio.Protocol):
     def send(self, data: bytes) -> None:
         """Write at the end of this turn of the loop, or when the peer reads again."""
         if not self.out:
-            self.broker.wake(self)
+            self.broker.output.wake(self)
         self.out.append(data)
         self.out_bytes += len(data)
-        if self.out_bytes > _FLUSH_AT:
+        if self.out_bytes > _FLUSH_AT and not self.broker.output.holding:
             self.flush()
 
     def flush(self) -> None:
-        if self._paused or not self.out:
+        if self._paused or self._sealed or not self.out:
             return
+        data = self._gathered()
+        self.out_bytes = 0
+        self.transport.write(data)
+        self._part()
+
+    def _gathered(self) -> bytes:
         data = b"".join(self.out)
         self.flow.packets_out += len(self.out)
         self.flow.bytes_out += len(data)
         self.out.clear()
-        self.out_bytes = 0
-        self.transport.write(data)
+        return data
+
+    def seal(self) -> bytes:
+        self._sealed = True
+        return self._gathered()
+
+    def written(self, data: bytes) -> None:
+        self._sealed = False
+        if self._paused and data:
+            self.out.insert(0, data)
+        else:
+            self.out_bytes -= len(data)
+            if data and not self.transport.is_closing():
+                self.transport.write(data)
+            self._pump()
+        self._part()
+
+    def unwritten(self) -> None:
+        self._sealed = False
+        self.out.clear()
+        self._end("the broker cannot store anything now", publish_will=True)
+        self.transport.abort()
 
     def answer(self, data: bytes) -> None:
         """Send what the peer asked for by sending something itself."""
@@ -221,7 +256,8 @@ class Connection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self.flush()
+        if not self.broker.output.holding:
+            self.flush()
         if self._holder is not None:
             self._holder.cancel()
             self._holder = None
@@ -235,6 +271,14 @@ class Connection(asyncio.Protocol):
         if self.transport.is_closing():
             return
         self._closer = self.loop.call_later(CLOSE_TIMEOUT_S, self.transport.abort)
+        if self._paused:
+            self.out.clear()
+        self._part()
+
+    def _part(self) -> None:
+        """Once a closed connection has said its last words: say that they were the last."""
+        if self._closer is None or self.out or self._sealed or self.transport.is_closing():
+            return
         if self.transport.can_write_eof():
             # What the peer still sends is read and thrown away: closing on it would reset the connection, and the
             # reset could overtake our last words.
@@ -280,6 +324,9 @@ class Connection(asyncio.Protocol):
         except MalformedPacket as error:
             self.fail(str(error))
             return
+        except CannotKeep as error:
+            self.close(str(error), publish_will=True)
+            return
         if self.state != "closed" and consumed < len(data):
             # Rest of a chunk behind CONNECT, or the beginning of a packet.
             self._partial[:0] = data[consumed:]
@@ -293,7 +340,9 @@ class Connection(asyncio.Protocol):
         wait_s = pace.take(sent - self._paid, length, self._heard_at)
         self._paid = sent
         if wait_s and self._holder is None and self.state == "open":
-            pace.held += 1
+            pace.held = True
+            reason = f"sends more than {pace.rule}: it is read more slowly, and nothing of it is lost"
+            self.broker.refusals.add(self.username, "publish", "", reason)
             self.transport.pause_reading()
             self._holder = self.loop.call_later(wait_s, self._read_on)
 

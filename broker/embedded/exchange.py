@@ -1,5 +1,8 @@
 """What all parts of the broker share: sessions, subscriptions and messages, and what becomes of a message."""
 
+import asyncio
+from typing import Final
+
 import structlog
 
 from broker.embedded import packets
@@ -12,6 +15,7 @@ from broker.embedded.refusals import Refusals
 from broker.embedded.retained import Retained
 from broker.embedded.routing import Router
 from broker.embedded.session import Session
+from broker.embedded.store import Store
 from hub.access import decide
 from hub_protocol.catalogue import encode
 from hub_protocol.messages import Denied
@@ -20,18 +24,40 @@ from hub_protocol.topics import Topics
 log = structlog.get_logger(__name__)
 
 
+# How long the session of an absent client is kept, unless a setting says otherwise.
+SESSION_EXPIRY_S: Final = 7 * 24 * 3600.0
+
+
+class CannotKeep(Exception):
+    """What arrived would have to outlive the broker, and cannot be written now: it is not acknowledged."""
+
+
 class Exchange:
     """Takes messages from those who may send them and gives them to those who may have them.
 
-    `sessions` and `connected` are by username, which is the client id as well.
+    `sessions` and `connected` are by username, which is the client id as well. `ready` once the sessions that the
+    store held are back. While not `keeps`, the store cannot be written, and what would have to be kept is not taken.
     """
 
-    def __init__(self, refusals: Refusals, root: str, bounds: Bounds = UNBOUNDED) -> None:
+    def __init__(
+        self,
+        refusals: Refusals,
+        root: str,
+        bounds: Bounds = UNBOUNDED,
+        store: Store | None = None,
+        session_expiry_s: float = SESSION_EXPIRY_S,
+    ) -> None:
+        self.root = root
+        self._loop = asyncio.get_running_loop()
+        self.store = store
+        self.session_expiry_s = session_expiry_s
+        self.ready = asyncio.Event()
+        self.keeps = True
         self.refusals = refusals
         self.traffic = Traffic(bounds)
         self.topics = Topics(root)
         self.router = Router()
-        self.retained = Retained()
+        self.retained = Retained(store)
         # Of the broker's own figures: never stored, and never anybody else's.
         self.figures = Retained()
         # Messages that found no room in sessions that are gone.
@@ -43,16 +69,26 @@ class Exchange:
 
     def publish(self, topic: str, message: Message) -> None:
         """Route a message that was allowed already, or is the broker's own."""
-        for session, granted in self.router.route(topic).targets:
-            session.deliver(message, granted)
+        for target, granted in self.router.route(topic).targets:
+            target.deliver(message, granted)
 
-    def retain(self, topic: str, message: Message, publisher: Session) -> bool:
-        """Keep or, when it is empty, delete the topic's retained message; False when there is no room for it."""
+    def retain(self, topic: str, message: Message, publisher: Session) -> str:
+        """Keep or, when it is empty, delete the topic's retained message; returns why it may not be kept, or ""."""
         if not message.payload:
             self.retained.delete(topic)
-            return True
+            return ""
         kept = Message(message.topic, message.payload, message.qos, retain=True)
-        return self.retained.store(topic, kept, publisher.username, publisher.limits.retained)
+        return self.retained.store(topic, kept, publisher.username, publisher.limits)
+
+    def keeping(self, keeps: bool) -> None:  # noqa: FBT001 - the one fact that is told
+        """The store can or cannot be written from now on; those for whom it must be are sent away meanwhile."""
+        self.keeps = keeps
+        self.router.forget_all()
+        if not keeps:
+            for session in [session for session in self.sessions.values() if session.keeper is not None]:
+                connection = self.connected.get(session.username)
+                if connection is not None:
+                    connection.close("the broker cannot store anything now", publish_will=True)
 
     def tell_denied(self, username: str, action: Action, topic: str, reason: str) -> None:
         """Say to a device on its `denied` topic what was refused and why."""
@@ -80,6 +116,8 @@ class Exchange:
                 self.router.subscribe(session, topic_filter, qos)
         connection.answer(packets.suback(packet_id, codes))
         for topic_filter, qos in granted:
+            if topic_filter.startswith("$share/"):
+                continue
             for topic, message in [*self.retained.match(topic_filter), *self.figures.match(topic_filter)]:
                 if session.may_receive(topic):
                     session.deliver(message, qos)
@@ -110,14 +148,24 @@ class Exchange:
                 self._publish_will(session, will)
             else:
                 self.refusals.add(session.username, "publish", will.topic, f"its Will: {verdict.reason}")
-        if not session.persistent:
+        if session.persistent:
+            self.await_return(session, self.session_expiry_s)
+        else:
             self.destroy(session)
+
+    def await_return(self, session: Session, left_s: float) -> None:
+        """Keep the session of an absent client for so long."""
+        session.cancel_absence()
+        session.absence = self._loop.call_later(max(0.0, left_s), self._stayed_away, session)
+
+    def _stayed_away(self, session: Session) -> None:
+        log.info("session.stayed_away", username=session.username, waiting=len(session.queue) + len(session.inflight))
+        self.destroy(session)
 
     def _publish_will(self, session: Session, will: Will) -> None:
         message = Message(will.topic.encode(), will.payload, will.qos)
-        if will.retain and not self.retain(will.topic, message, session):
-            reason = f"its Will: more than {session.limits.retained} retained topics"
-            self.refusals.add(session.username, "publish", will.topic, reason)
+        if will.retain and (reason := self.retain(will.topic, message, session)):
+            self.refusals.add(session.username, "publish", will.topic, f"its Will: {reason}")
         if session.principal.kind != "browser":
             self.traffic.add(session.username, will.topic, 1)
         self.publish(will.topic, message)
@@ -126,8 +174,10 @@ class Exchange:
         """Forget a session and all that waits for its client."""
         if self.sessions.get(session.username) is session:
             del self.sessions[session.username]
-        session.cancel_expiry()
+        unread = session.end()
         self.router.unsubscribe_all(session)
+        for sharing, message in unread:
+            sharing.give(message)
         self.dropped += session.overflowed
         if session.overflowed:
             log.warning("session.overflowed", username=session.username, dropped=session.overflowed)

@@ -40,6 +40,18 @@ class Link(Protocol):
         """Hand to the transport what was gathered."""
         ...
 
+    def seal(self) -> bytes:
+        """Hand over what was gathered, which leaves by `written` only when it is true for good."""
+        ...
+
+    def written(self, data: bytes) -> None:
+        """What was sealed may leave."""
+        ...
+
+    def unwritten(self) -> None:
+        """What was sealed may never leave: end the connection without it."""
+        ...
+
     def connect(self, body: bytes) -> None:
         """Take a CONNECT packet; raises MalformedPacket."""
         ...

@@ -1,7 +1,9 @@
 """Reads what a client sends: every whole packet of a chunk at once, PUBLISH in one loop because its speed matters."""
 
+from typing import Final
+
 from broker.embedded import packets
-from broker.embedded.exchange import Exchange
+from broker.embedded.exchange import CannotKeep, Exchange
 from broker.embedded.flow import Way
 from broker.embedded.limits import MAX_CONNECT_BYTES, MAX_LEVELS, MAX_TOPIC_BYTES, MOST_ROUTES
 from broker.embedded.link import Link
@@ -11,6 +13,9 @@ from broker.embedded.routing import Route
 from broker.embedded.session import Session
 from hub.access import decide
 from hub.access.grants import valid_topic
+
+# The route's `refused` while what it leads to cannot be stored. It is never said to anybody.
+_UNKEPT: Final = "cannot be stored"
 
 
 def read(exchange: Exchange, connection: Link, data: bytes) -> int:  # noqa: C901, PLR0912, PLR0915 - the hot path is one loop on purpose
@@ -137,7 +142,10 @@ def _route(exchange: Exchange, connection: Link, topic: bytes) -> Route:
         return Route((), "topics that begin with $ are the broker's own")
     if text.count("/") >= MAX_LEVELS:
         return Route((), f"a topic has at most {MAX_LEVELS} levels here")
-    return exchange.router.route(text)
+    route = exchange.router.route(text)
+    if not exchange.keeps and any(target.persistent for target, _ in route.targets):
+        return Route(route.targets, _UNKEPT)
+    return route
 
 
 def _publish_specially(exchange: Exchange, connection: Link, route: Route, message: Message, retain: int) -> None:
@@ -146,8 +154,12 @@ def _publish_specially(exchange: Exchange, connection: Link, route: Route, messa
     assert session is not None  # noqa: S101
     topic = message.topic.decode()
     refused = route.refused
-    if not refused and retain and not exchange.retain(topic, message, session):
-        refused = f"more than {session.limits.retained} retained topics"
+    if message.qos and not exchange.keeps and (retain or refused is _UNKEPT):
+        raise CannotKeep("what it published would have to be stored, and nothing can be stored now")
+    if refused is _UNKEPT:
+        refused = ""
+    if not refused and retain:
+        refused = exchange.retain(topic, message, session)
     if refused:
         exchange.refusals.add(session.username, "publish", topic, refused)
         connection.tell_denied("publish", topic, refused)
@@ -162,9 +174,7 @@ def _publish2(
     packet_id = int.from_bytes(rest[:2], "big")
     if not packet_id:
         raise MalformedPacket("PUBLISH: the packet identifier is 0")
-    # A repeat of what was taken already is answered and not routed again (4.3.3-2).
-    if packet_id not in session.incoming:
-        session.incoming.add(packet_id)
+    if session.take(packet_id):
         _publish_specially(exchange, connection, route, Message(topic, rest[2:], 2), head & 1)
     connection.answer(b"\x50\x02" + rest[:2])
 
@@ -207,7 +217,7 @@ def _acknowledgement(connection: Link, session: Session, kind: int, body: bytes)
     elif kind == packets.PUBCOMP:
         session.complete(packet_id)
     elif kind == packets.PUBREL:
-        session.incoming.discard(packet_id)
+        session.release(packet_id)
         connection.answer(b"\x70\x02" + body)
 
 

@@ -1,38 +1,49 @@
 """The last retained message of every topic."""
 
-from collections import Counter
+import itertools
 from collections.abc import Iterator
 
+from broker.embedded.limits import Limits
 from broker.embedded.message import Message
+from broker.embedded.store import Store
 from broker.embedded.trees import TopicTree
 
 
 class Retained:
-    """Retained messages by topic, each with the name of its publisher, whose number of topics is bounded."""
+    """Retained messages by topic, each with the name of its publisher, whose topics and bytes are bounded."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store | None = None) -> None:
+        self._store = store
         self._messages: TopicTree[tuple[Message, str]] = TopicTree()
-        self._of_publisher: Counter[str] = Counter()
+        # Topics that were stored or deleted since they were last asked for.
+        self._changed: set[str] = set()
+        # Topics and bytes of each publisher.
+        self._of_publisher: dict[str, tuple[int, int]] = {}
+        for topic, message, publisher in store.take_retained() if store is not None else ():
+            self._enter(topic, message, publisher)
 
     def __len__(self) -> int:
         return len(self._messages)
 
-    def store(self, topic: str, message: Message, publisher: str, most: int) -> bool:
-        """Keep the message in the place of the topic's last one; False when its publisher holds `most` topics."""
+    def store(self, topic: str, message: Message, publisher: str, limits: Limits) -> str:
+        """Keep the message in the place of the topic's last one; returns why not, or ""."""
         earlier = self._messages.get(topic)
-        if (earlier is None or earlier[1] != publisher) and self._of_publisher[publisher] >= most:
-            return False
-        self.delete(topic)
-        self._messages.set(topic, (message, publisher))
-        self._of_publisher[publisher] += 1
-        return True
+        topics, size = self._of_publisher.get(publisher, (0, 0))
+        if earlier is not None and earlier[1] == publisher:
+            topics, size = topics - 1, size - _size(earlier[0])
+        if topics >= limits.retained:
+            return f"more than {limits.retained} retained topics"
+        if size + _size(message) > limits.retained_bytes:
+            return f"more than {limits.retained_bytes} bytes in retained messages"
+        self._remove(topic)
+        self._enter(topic, message, publisher)
+        if self._store is not None:
+            self._store.retain(topic, message, publisher)
+        return ""
 
     def delete(self, topic: str) -> None:
-        gone = self._messages.pop(topic)
-        if gone is not None:
-            self._of_publisher[gone[1]] -= 1
-            if not self._of_publisher[gone[1]]:
-                del self._of_publisher[gone[1]]
+        if self._remove(topic) and self._store is not None:
+            self._store.unretain(topic)
 
     def match(self, topic_filter: str) -> Iterator[tuple[str, Message]]:
         """(topic, message) of every topic that the filter matches."""
@@ -40,8 +51,7 @@ class Retained:
 
     def delete_of(self, publisher: str) -> list[str]:
         """Delete what this publisher retained; returns the topics."""
-        if not self._of_publisher[publisher]:
-            del self._of_publisher[publisher]
+        if publisher not in self._of_publisher:
             return []
         topics = [
             topic
@@ -52,3 +62,45 @@ class Retained:
         for topic in topics:
             self.delete(topic)
         return topics
+
+    def get(self, topic: str) -> tuple[Message, str] | None:
+        """The topic's message and who published it."""
+        return self._messages.get(topic)
+
+    def first(self, most: int) -> list[tuple[str, Message, str]]:
+        """So many topics, each with its message and who published it."""
+        found = ((topic, message, name) for topic, (message, name) in self._messages.match("#"))
+        return list(itertools.islice(found, most))
+
+    def take_changed(self, most: int) -> list[str]:
+        """Topics that were stored or deleted since the last call; those beyond `most` are left for the next."""
+        taken = list(itertools.islice(self._changed, most))
+        self._changed.difference_update(taken)
+        return taken
+
+    def forget_changed(self) -> None:
+        """Whoever asks next has seen everything."""
+        self._changed.clear()
+
+    def _enter(self, topic: str, message: Message, publisher: str) -> None:
+        self._changed.add(topic)
+        self._messages.set(topic, (message, publisher))
+        topics, size = self._of_publisher.get(publisher, (0, 0))
+        self._of_publisher[publisher] = (topics + 1, size + _size(message))
+
+    def _remove(self, topic: str) -> bool:
+        gone = self._messages.pop(topic)
+        if gone is None:
+            return False
+        self._changed.add(topic)
+        message, publisher = gone
+        topics, size = self._of_publisher[publisher]
+        if topics > 1:
+            self._of_publisher[publisher] = (topics - 1, size - _size(message))
+        else:
+            del self._of_publisher[publisher]
+        return True
+
+
+def _size(message: Message) -> int:
+    return len(message.topic) + len(message.payload)

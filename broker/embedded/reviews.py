@@ -95,14 +95,15 @@ class Reviews:
         """Let the session have exactly what the principal may do now."""
         earlier, session.principal = session.principal, admitted.principal
         if earlier.grants != admitted.principal.grants:
-            self._keep_to_grants(session)
+            self.keep_to_grants(session)
         session.cancel_expiry()
         if admitted.principal.expires_at is not None:
             left = (admitted.principal.expires_at - datetime.now(UTC)).total_seconds()
             reason = "this credential ran out; ask for a new one"
             session.expiry = self._loop.call_later(max(0.0, left), self.expel, session.username, reason)
 
-    def _keep_to_grants(self, session: Session) -> None:
+    def keep_to_grants(self, session: Session) -> None:
+        """Take from the session every subscription and message that its principal has no grant for."""
         exchange = self._exchange
         connection = exchange.connected.get(session.username)
         if connection is not None:

@@ -1,0 +1,360 @@
+"""A write-ahead journal of keys and values: changes gather during a turn of the loop and are written by a thread.
+
+A log in segments: the newest record of a key counts. When more than half of it is outdated, what still counts in the
+oldest segment is written anew and the segment removed; so a record that says "gone" never outlives what it denies.
+"""
+
+import asyncio
+import fcntl
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, Literal
+
+import structlog
+
+from broker.embedded import segments
+from broker.embedded.segments import Corrupt
+
+log = structlog.get_logger(__name__)
+
+Sync = Literal["normal", "full"]
+
+_SEGMENT_BYTES: Final = 8 * 1024**2
+# What is outdated may take this much, whatever little counts.
+_SLACK_BYTES: Final = 4 * _SEGMENT_BYTES
+# A change that nobody waits for is written with the next one that somebody does, or after this long.
+_LINGER_S: Final = 0.05
+_SYNC_EVERY_S: Final = 1.0
+_RETRY_S: Final = 1.0
+
+
+class StoreUnavailable(OSError):
+    """The store's folder cannot be used; the message says why."""
+
+
+class Journal:
+    """Keys and values that survive a crash once `write` has reported them written.
+
+    `sync`: "full" flushes the disk's cache with every write, "normal" once a second: a crash of this process loses
+    nothing with either, a power cut at most that second with "normal". `failing` says why nothing can be written now.
+    """
+
+    def __init__(self, folder: Path, sync: Sync) -> None:
+        """Read what is there into `loaded`; raises StoreUnavailable. What is corrupt is set aside under a name."""
+        self._folder = folder
+        self._sync = sync
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(self._lock)
+                raise StoreUnavailable(f"the store {folder} is in use by another broker") from None
+            self.loaded = self._load()
+            self._file = os.open(self._segments[-1][1], os.O_WRONLY | os.O_CLOEXEC) if self._segments else -1
+        except StoreUnavailable:
+            raise
+        except OSError as error:
+            raise StoreUnavailable(f"the store {folder} cannot be used: {error.strerror}") from error
+        self.failing = ""
+        self._pending: dict[bytes, bytes | None] = {}
+        self._writing: dict[bytes, bytes | None] = {}
+        self._urgent = self._urgent_writing = False
+        self._rolled = False
+        # The segment that is being copied, then the one to be removed with the next write.
+        self._cleaning = False
+        self._outdated: tuple[int, Path] | None = None
+        self._torn = False
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._helper = ThreadPoolExecutor(1, thread_name_prefix="journal upkeep")
+        self._loop: asyncio.AbstractEventLoop
+        self._schedule: Callable[[], None]
+        self._commit: Callable[[], None]
+        self._task: asyncio.Future[int] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._syncing: asyncio.TimerHandle | None = None
+
+    # --- reading what is there ----------------------------------------------------------------------------------
+
+    def _load(self) -> dict[bytes, bytes]:
+        try:
+            return self._read_all()
+        except Corrupt as error:
+            aside = self._folder / f"corrupt-{time.strftime('%Y%m%dT%H%M%S')}-{time.time_ns() % 10**9:09d}"
+            aside.mkdir(mode=0o700)
+            for _, path in segments.listed(self._folder):
+                path.rename(aside / path.name)
+            log.error("store.corrupt", reason=str(error), set_aside=str(aside))
+            return self._read_all()
+
+    def _read_all(self) -> dict[bytes, bytes]:
+        self._index: dict[bytes, tuple[int, int]] = {}
+        self._segments: list[tuple[int, Path]] = []
+        self._total = self._live = self._end = 0
+        values: dict[bytes, bytes] = {}
+        paths = segments.listed(self._folder)
+        for position, path in paths:
+            data = path.read_bytes()
+            try:
+                end = segments.whole(data, last=path is paths[-1][1])
+            except Corrupt as error:
+                raise Corrupt(f"{path.name}: {error}") from None
+            if end < len(data):
+                log.warning("store.cut", segment=path.name, at=end, dropped=len(data) - end)
+                os.truncate(path, end)
+            if not end:
+                path.unlink()
+                continue
+            for offset, key, value in segments.records(data, end):
+                self._enter(key, value, position + offset)
+                if value is None:
+                    values.pop(key, None)
+                else:
+                    values[key] = value
+            self._segments.append((position, path))
+            self._total += end
+            self._end = position + end
+        return values
+
+    def _enter(self, key: bytes, value: bytes | None, position: int) -> None:
+        """Note where the newest record of a key lies."""
+        earlier = self._index.pop(key, None)
+        if earlier is not None:
+            self._live -= earlier[1]
+        if value is not None:
+            size = segments.size_of(key, value)
+            self._index[key] = (position, size)
+            self._live += size
+
+    # --- changes ------------------------------------------------------------------------------------------------
+
+    def start(self, schedule: Callable[[], None], commit: Callable[[], None]) -> None:
+        """From now on, in the running loop, ask for a `write`: by `schedule` at the turn's end, by `commit` now."""
+        self._loop = asyncio.get_running_loop()
+        self._schedule = schedule
+        self._commit = commit
+
+    @property
+    def holding(self) -> bool:
+        """Whether something must be written before anybody is told of it."""
+        return (self._urgent or self._urgent_writing) and not self.failing
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return self._total
+
+    def put(self, key: bytes, value: bytes, *, urgent: bool = True) -> None:
+        self._pending[key] = value
+        self._changed(urgent)
+
+    def delete(self, key: bytes, *, urgent: bool = True) -> None:
+        """Forget a key; what was never written leaves no trace."""
+        self._pending.pop(key, None)
+        if key in self._index or key in self._writing:
+            self._pending[key] = None
+            self._changed(urgent)
+
+    def _changed(self, urgent: bool) -> None:  # noqa: FBT001
+        if urgent and not self._urgent:
+            self._urgent = True
+            if not self.failing:
+                self._schedule()
+        elif not urgent and self._timer is None:
+            self._timer = self._loop.call_later(_LINGER_S, self._linger)
+
+    def _linger(self) -> None:
+        self._timer = None
+        if self._pending and not self.failing:
+            self._commit()
+
+    # --- writing ------------------------------------------------------------------------------------------------
+
+    def write(self, done: Callable[[bool], None]) -> None:
+        """Write everything that is pending; `done` hears in the loop whether it is kept. One write at a time."""
+        batch, self._pending = self._pending, {}
+        self._writing, self._urgent_writing, self._urgent = batch, self._urgent, False
+        data = segments.frame(batch) if batch else b""
+        filled = self._end - self._segments[-1][0] if self._segments else 0
+        roll = self._file < 0 or (filled > 0 and filled + len(data) > _SEGMENT_BYTES)
+        if roll:
+            self._segments.append((self._end, segments.path_of(self._folder, self._end)))
+        outdated, self._outdated = self._outdated, None
+        self._rolled = False
+        task = self._task = self._loop.run_in_executor(self._writer, self._write, data, roll, outdated)
+        task.add_done_callback(lambda _: self._written(task, batch, roll, outdated, done))
+
+    def _written(
+        self,
+        task: asyncio.Future[int],
+        batch: dict[bytes, bytes | None],
+        roll: bool,  # noqa: FBT001
+        outdated: tuple[int, Path] | None,
+        done: Callable[[bool], None],
+    ) -> None:
+        self._writing = {}
+        urgent, self._urgent_writing = self._urgent_writing, False
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None:
+            if not isinstance(error, OSError):
+                raise error
+            self._fail(error)
+            self._pending = batch | self._pending
+            self._urgent = self._urgent or urgent
+            self._outdated = outdated
+            if roll and not self._rolled:
+                self._segments.pop()
+            done(False)
+            self._loop.call_later(_RETRY_S, self._commit)
+            return
+        if self.failing:
+            log.info("store.writes_again", was=self.failing)
+            self.failing = ""
+        at = self._end + segments.HEAD.size
+        for key, value in batch.items():
+            self._enter(key, value, at)
+            at += segments.size_of(key, value)
+        written = task.result()
+        self._end += written
+        self._total += written
+        if outdated is not None:
+            self._segments.remove((outdated[0], outdated[1]))
+            self._total -= self._segments[0][0] - outdated[0]
+        if self._sync == "normal" and self._syncing is None:
+            self._syncing = self._loop.call_later(_SYNC_EVERY_S, self._sync_soon)
+        self._clean()
+        done(True)
+
+    def _fail(self, error: OSError) -> None:
+        reason = error.strerror or str(error)
+        if self.failing != reason:
+            log.error("store.cannot_write", folder=str(self._folder), reason=reason)
+        self.failing = reason
+
+    def _write(self, data: bytes, roll: bool, outdated: tuple[int, Path] | None) -> int:  # noqa: FBT001 - in the writer's thread
+        """Append; the bytes written, or OSError and the segment as it was."""
+        start, path = self._segments[-1]
+        if roll:
+            if self._file >= 0:
+                os.fdatasync(self._file)
+                os.close(self._file)
+                self._file = -1
+            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._rolled = True
+            if self._sync == "full":
+                self._sync_folder()
+        at = self._end - start
+        if self._torn or roll:
+            # What a failed write left behind.
+            os.ftruncate(self._file, at)
+            self._torn = False
+        left = memoryview(data)
+        while left:
+            try:
+                done = os.pwrite(self._file, left, at)
+            except OSError:
+                self._torn = True
+                raise
+            left = left[done:]
+            at += done
+        if data and self._sync == "full":
+            os.fdatasync(self._file)
+        if outdated is not None:
+            # What it still held must be safe elsewhere before it goes.
+            os.fdatasync(self._file)
+            outdated[1].unlink(missing_ok=True)
+        return len(data)
+
+    def _sync_folder(self) -> None:
+        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def _sync_soon(self) -> None:
+        self._syncing = None
+        self._helper.submit(self._sync_now)
+
+    def _sync_now(self) -> None:
+        try:
+            file = os.open(self._segments[-1][1], os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return
+        try:
+            os.fdatasync(file)
+        except OSError as error:
+            log.error("store.cannot_sync", folder=str(self._folder), reason=error.strerror)
+        finally:
+            os.close(file)
+
+    # --- cleaning -----------------------------------------------------------------------------------------------
+
+    def _clean(self) -> None:
+        """Begin to empty the oldest segment when too much is outdated."""
+        if self._cleaning or self._outdated or len(self._segments) < 2:
+            return
+        if self._total > 2 * self._live + _SLACK_BYTES:
+            self._cleaning = True
+            oldest = self._segments[0]
+            task = self._loop.run_in_executor(self._helper, self._still_counting, oldest)
+            task.add_done_callback(lambda _: self._copy(task, oldest))
+
+    def _still_counting(self, segment: tuple[int, Path]) -> list[tuple[int, bytes, bytes]]:
+        position, path = segment
+        data = path.read_bytes()
+        return [
+            (position + offset, key, value)
+            for offset, key, value in segments.records(data, segments.whole(data, last=False))
+            if value is not None and self._index.get(key, (-1,))[0] == position + offset
+        ]
+
+    def _copy(self, task: asyncio.Future[list[tuple[int, bytes, bytes]]], segment: tuple[int, Path]) -> None:
+        self._cleaning = False
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None:
+            # Nothing is lost: memory holds it all, and the segment stays where it is.
+            log.error("store.cannot_clean", segment=segment[1].name, reason=str(error))
+            self._cleaning = True
+            return
+        for position, key, value in task.result():
+            newest = self._index.get(key, (-1,))[0] == position
+            if newest and key not in self._pending and key not in self._writing:
+                self._pending[key] = value
+        self._outdated = segment
+        self._changed(False)
+
+    # --- the end ------------------------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Write what is pending and close the files; nothing may be changed afterwards."""
+        while self._task is not None and not self._task.done():
+            # What was held back for this write may begin another.
+            await asyncio.wait([self._task])
+        for timer in (self._timer, self._syncing):
+            if timer is not None:
+                timer.cancel()
+        self._writer.shutdown()
+        self._helper.shutdown()
+        try:
+            data = segments.frame(self._pending) if self._pending else b""
+            if data:
+                roll = self._file < 0
+                if roll:
+                    self._segments.append((self._end, segments.path_of(self._folder, self._end)))
+                self._write(data, roll, None)
+            if self._file >= 0:
+                os.fdatasync(self._file)
+        except OSError as error:
+            self._fail(error)
+        if self._file >= 0:
+            os.close(self._file)
+        os.close(self._lock)
