@@ -1,9 +1,9 @@
-"""Runs the embedded broker: `python -m broker`, settings from the environment, until SIGTERM or SIGINT."""
+"""Runs the broker of the settings, or what drives it: `python -m broker`, until SIGTERM or SIGINT."""
 
 import asyncio
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import psycopg
@@ -11,8 +11,6 @@ import structlog
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
-from broker.embedded import service
-from broker.embedded.listener import PortUnavailable
 from hub import logs
 from hub.errors import HubError
 from hub.settings import Settings
@@ -29,11 +27,29 @@ async def _run(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await service.serve(settings, stop)
+    await _service(settings)(settings, stop)
+
+
+def _service(settings: Settings) -> Callable[[Settings, asyncio.Event], Awaitable[None]]:
+    """Imported when it is asked for: each loads libraries that the others do not need."""
+    if settings.broker == "embedded":
+        from broker.embedded.service import serve  # noqa: PLC0415
+
+        return serve
+    if settings.broker == "external" and settings.broker_adapter == "http":
+        from broker.http_auth import serve as serve_http  # noqa: PLC0415
+
+        return serve_http
+    from broker.mosquitto.service import serve as serve_mosquitto  # noqa: PLC0415
+
+    return serve_mosquitto
 
 
 def main() -> int:
-    """Run; the exit code is 0 after a signal, 69 when a port or the database is not to be had, 78 for bad settings."""
+    """Run; the exit code is 0 after a signal, 69 when a port or the database is not to be had, 78 for bad settings.
+
+    78 also where Mosquitto is asked for and not installed.
+    """
     try:
         settings = Settings()
         logs.configure(settings)
@@ -43,9 +59,9 @@ def main() -> int:
             sys.stderr.write(f"setting MARVAIN_{name}: {problem['msg']}\n")
         return CONFIG
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=_loop_factory(settings)) as runner:
             runner.run(_run(settings))
-    except PortUnavailable as error:
+    except OSError as error:
         log.error("broker.cannot_start", reason=str(error))
         return UNAVAILABLE
     except (psycopg.Error, SQLAlchemyError) as error:
@@ -58,7 +74,10 @@ def main() -> int:
     return OK
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def _loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop for the broker whose data path it is; the others start processes as only the standard loop can."""
+    if settings.broker != "embedded":
+        return None
     try:
         import uvloop  # noqa: PLC0415 - an optional part
     except ImportError:

@@ -18,6 +18,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlmodel import Session
 
 from hub import feed
+from hub.access import carrying
 from hub.errors import Invalid
 
 log = structlog.get_logger(__name__)
@@ -104,7 +105,8 @@ class Database:
     def transaction(self) -> Iterator[Session]:
         """A session whose work is committed at the end of the block, or rolled back by an exception.
 
-        What was collected with `hub.feed.tell` is written last. Rows stay readable after the commit.
+        What was collected with `hub.feed.tell` is written last. Rows stay readable after the commit. Where credentials
+        were issued, the block ends when the broker knows them, or after three seconds.
         """
         with Session(self.engine, expire_on_commit=False) as session:
             try:
@@ -115,7 +117,9 @@ class Database:
             except BaseException:
                 session.rollback()
                 feed.discard(session)
+                carrying.discard(session)
                 raise
+            carrying.wait(session, self.engine)
 
     def listen(self, *channels: str) -> "Listener":
         """Hear NOTIFY on the channels from now on; raises psycopg.OperationalError when Postgres is away."""

@@ -14,7 +14,7 @@ from nacl.public import PublicKey, SealedBox
 from sqlalchemy import text
 from sqlmodel import Session
 
-from hub.access import changes
+from hub.access import carrying, changes
 from hub.tables import BrokerState
 
 _KEY_BYTES: Final = 32
@@ -83,6 +83,7 @@ def keep_sealed(session: Session, credential_id: uuid.UUID, username: str, secre
             {"sealed": sealed, "id": credential_id},
         )
         changes.announce(session, username, "changed", "a new credential")
+        carrying.note(session, username)
 
 
 def pending(session: Session) -> list[tuple[uuid.UUID, str, str, bytes]]:

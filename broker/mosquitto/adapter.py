@@ -1,0 +1,372 @@
+"""Keeps the plugin at what the database says: told by NOTIFY, and compared in full now and then."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+from uuid import UUID
+
+import structlog
+from sqlmodel import Session
+
+from broker.mosquitto import accounts, differences
+from broker.mosquitto.accounts import Account, role_of
+from broker.mosquitto.control import Control
+from broker.mosquitto.differences import Command, Seen
+from broker.mosquitto.document import ADAPTER, DEFAULTS, adapter_acls
+from broker.mosquitto.sealing import Unsealer
+from broker.mosquitto.told import denied
+from hub.access import changes, decide, projection
+from hub.access.changes import EVERYBODY, Change
+from hub.access.credentials import verify_secret
+from hub.access.principals import Principal
+from hub.database import Database, Listener
+from hub.settings import HUB_USERNAME, Settings
+
+log = structlog.get_logger(__name__)
+
+BrokerKind = Literal["mosquitto", "external"]
+
+REPORT_EVERY_S: Final = 5.0
+LOOK_EVERY_S: Final = 60.0
+# What only the hub publishes below a device's topics: it stays when the device gets a new token.
+_OF_THE_HUB: Final = frozenset(("cmd", "welcome", "presence", "denied", "receipt"))
+_NAMES_SHOWN: Final = 20
+
+
+@dataclass(slots=True)
+class Health:
+    """What is said of this broker in the database."""
+
+    drift_found: int = 0
+    last_drift: list[str] = field(default_factory=list)
+    needs_token: set[str] = field(default_factory=set)
+    foreign: set[str] = field(default_factory=set)
+    open_defaults: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def as_detail(self, accounts_held: int) -> dict[str, Any]:
+        return {
+            "accounts": accounts_held,
+            "drift_found": self.drift_found,
+            "last_drift": self.last_drift[:_NAMES_SHOWN],
+            "needs_token": sorted(self.needs_token)[:_NAMES_SHOWN],
+            "needs_token_count": len(self.needs_token),
+            "foreign": sorted(self.foreign)[:_NAMES_SHOWN],
+            "open_defaults": self.open_defaults,
+            "errors": self.errors[-5:],
+        }
+
+
+class Adapter:
+    """For one life of the broker, or of the connection to it; another life takes another adapter.
+
+    `subscriptions` tells the filters that a name is subscribed to, or None where that is not known.
+    """
+
+    def __init__(
+        self,
+        kind: BrokerKind,
+        settings: Settings,
+        database: Database,
+        unsealer: Unsealer,
+        subscriptions: Callable[[str], list[str] | None],
+        look_every_s: float = LOOK_EVERY_S,
+    ) -> None:
+        self._kind: BrokerKind = kind
+        self._settings = settings
+        self._root = settings.root
+        self._database = database
+        self._unsealer = unsealer
+        self._subscriptions = subscriptions
+        self._look_every_s = look_every_s
+        self._listener: Listener | None = None
+        self._accounts: dict[str, Account] = {}
+        self._seen: dict[str, Seen] = {}
+        self._look_soon = False
+        self._closed = False
+        self.health = Health()
+
+    def begin(self) -> dict[str, Account]:
+        """Hear changes from now on, publish the key, and read everybody: what the plugin is to begin with.
+
+        Raises what the database raises when it is away.
+        """
+        self._listener = self._database.listen(changes.CHANNEL)
+        now = datetime.now(UTC)
+        with self._database.transaction() as session:
+            known = projection.state(session)
+            # An external broker's adapter keeps its key, so that what was sealed while it was away is not lost.
+            if self._kind == "mosquitto" or known is None or known.sealing_key != self._unsealer.public_key:
+                projection.publish_key(session, self._kind, self._unsealer.public_key, now)
+        with self._database.transaction() as session:
+            self._accounts = accounts.load(session, None, self._root, datetime.now(UTC))
+        return self._accounts
+
+    def rendered(self) -> None:
+        """The plugin was started with exactly what `begin` returned."""
+        self._seen = {name: differences.of_account(account) for name, account in self._accounts.items()}
+
+    def close(self) -> None:
+        """End `work`; from any thread."""
+        self._closed = True
+        if self._listener is not None:
+            self._listener.close()
+
+    def principal(self, username: str) -> Principal | None:
+        """Who this is, as far as the plugin was told."""
+        account = self._accounts.get(username)
+        return account.principal if account is not None else None
+
+    def work(self, control: Control, ready: Callable[[], None] = lambda: None) -> None:
+        """Until closed; `ready` is called when the plugin holds what the database says. Raises `BrokerAway`, or what the database raises when a change could not be read."""
+        assert self._listener is not None
+        if self._kind == "external":
+            self._bear_own_role(control)
+            self._look(control)
+        self._report()
+        ready()
+        next_report = time.monotonic() + REPORT_EVERY_S
+        next_look = time.monotonic() + self._look_every_s
+        while not self._closed:
+            soon = min(next_report, next_look) - time.monotonic()
+            heard = [
+                change
+                for notification in self._listener.wait(max(0.0, min(soon, self._until_next_end())))
+                for change in changes.read_all(notification.payload)
+            ]
+            if self._closed:
+                return
+            heard += [Change(name, "ended", "it ran out") for name in self._ran_out()]
+            if heard:
+                self._apply(control, heard)
+            if control.is_gone:
+                control.settle()
+            if self._listener.reconnected or self._look_soon or time.monotonic() >= next_look:
+                self._look_soon = False
+                self._look(control)
+                next_look = time.monotonic() + self._look_every_s
+            if time.monotonic() >= next_report:
+                self._report()
+                next_report = time.monotonic() + REPORT_EVERY_S
+
+    # --- changes ------------------------------------------------------------------------------------------------
+
+    def _apply(self, control: Control, heard: list[Change]) -> None:
+        """Read again who is concerned, and have the plugin hold that."""
+        everybody = any(change.username == EVERYBODY for change in heard)
+        names = {change.username for change in heard if change.username != EVERYBODY}
+        wanted, secrets, spent = self._read(None if everybody else names)
+        if everybody:
+            names |= self._accounts.keys() | wanted.keys()
+        ends = {change.username: change for change in heard if change.kind != "changed"}
+        self._bring(control, names, wanted, secrets, ends)
+        self._carried(secrets, spent)
+
+    def _read(self, names: set[str] | None) -> tuple[dict[str, Account], dict[str, str], list[UUID]]:
+        """The accounts that count, the secrets at hand for them, and the ids of secrets that nobody can read."""
+        now = datetime.now(UTC)
+        with self._database.transaction() as session:
+            wanted = accounts.load(session, names, self._root, now)
+            secrets, spent = self._secrets(session, wanted)
+        return wanted, secrets, spent
+
+    def _secrets(self, session: Session, wanted: Mapping[str, Account]) -> tuple[dict[str, str], list[UUID]]:
+        secrets: dict[str, str] = {}
+        spent: list[UUID] = []
+        for credential_id, username, _, sealed in projection.pending(session):
+            secret = self._unsealer.open(sealed)
+            account = wanted.get(username)
+            if secret is None:
+                spent.append(credential_id)
+            elif account is not None and account.credential_id == credential_id:
+                secrets[username] = secret
+        if HUB_USERNAME in wanted and HUB_USERNAME not in secrets:
+            secrets |= self._hub_secret(wanted[HUB_USERNAME])
+        return secrets, spent
+
+    def _hub_secret(self, hub: Account) -> dict[str, str]:
+        try:
+            password = self._settings.hub_password()
+        except (OSError, ValueError):
+            return {}
+        return {HUB_USERNAME: password} if verify_secret(password, hub.stored) else {}
+
+    def _bring(
+        self,
+        control: Control,
+        names: Iterable[str],
+        wanted: Mapping[str, Account],
+        secrets: Mapping[str, str],
+        ends: Mapping[str, Change],
+    ) -> int:
+        """Tell the plugin the differences of these names; returns how many names differed."""
+        additions: list[Command] = []
+        removals: list[Command] = []
+        after: dict[str, Seen | None] = {}
+        words: list[tuple[str, bytes]] = []
+        purges: list[tuple[Principal, bool]] = []
+        for name in sorted(names):
+            before, account = self._accounts.get(name), wanted.get(name)
+            step = differences.mend(name, account, self._seen.get(name), secrets.get(name))
+            self._note(name, step)
+            end = ends.get(name)
+            commands = list(step.commands)
+            gone = account is None and before is not None
+            told = end.reason if end is not None else "this access has ended" if gone else ""
+            if before is not None and told and name != HUB_USERNAME:
+                words += denied(before.principal, "connect", "", told)
+            if end is not None and account is not None and not step.kicks and not step.is_foreign:
+                if name != HUB_USERNAME and name in self._seen:
+                    commands += differences.kick(name)
+            elif before is not None and account is not None and not step.kicks:
+                taken = self._taken_away(before, account)
+                words += [one for filter_, why in taken for one in denied(account.principal, "subscribe", filter_, why)]
+                if taken and name != HUB_USERNAME:
+                    commands += differences.kick(name)
+            if before is not None and (gone or (end is not None and end.kind == "rotated")):
+                purges.append((before.principal, gone))
+            (removals if account is None else additions).extend(commands)
+            if commands or step.after != self._seen.get(name):
+                after[name] = step.after
+        for topic, payload in words:
+            control.tell(topic, payload)
+        if words and (additions or removals):
+            control.settle()
+        self._have_done(control, [*additions, *removals])
+        for name, now in after.items():
+            if now is None:
+                self._seen.pop(name, None)
+            else:
+                self._seen[name] = now
+        for name in names:
+            if name in wanted:
+                self._accounts[name] = wanted[name]
+            else:
+                self._accounts.pop(name, None)
+        for principal, is_gone in purges:
+            self._purge(control, principal, is_gone)
+        return len(after)
+
+    def _have_done(self, control: Control, commands: list[Command]) -> None:
+        for command, answer in zip(commands, control.ask(commands), strict=False):
+            if "error" in answer:
+                # The plugin is not as it was thought to be: look at all of it.
+                what = f"{command['command']} {command.get('username', command.get('rolename', ''))}"
+                log.warning("mosquitto.command_refused", command=what, error=answer["error"])
+                self.health.errors.append(f"{what}: {answer['error']}")
+                self._look_soon = True
+
+    def _taken_away(self, before: Account, account: Account) -> list[tuple[str, str]]:
+        """Subscriptions that are open and no longer granted, with the reason; all that were granted, if unknown."""
+        lost = [acl.topic for acl in before.acls - account.acls if acl.kind == "publishClientReceive"]
+        if not lost:
+            return []
+        held = self._subscriptions(account.username)
+        taken = []
+        for filter_ in lost if held is None else held:
+            verdict = decide.subscribe(account.principal, filter_)
+            if not verdict:
+                taken.append((filter_, f"taken away: {verdict.reason}"))
+        return taken
+
+    def _purge(self, control: Control, principal: Principal, is_gone: bool) -> None:  # noqa: FBT001
+        """Delete what one who was shut out had retained below its own topics."""
+        if principal.kind not in ("device", "integration"):
+            return
+        part = "d" if principal.kind == "device" else "ext"
+        own = f"{self._root}/{part}/{principal.handle}/#"
+        purged = control.purge([own], frozenset() if is_gone else _OF_THE_HUB)
+        if purged:
+            log.info("mosquitto.purged", username=principal.username, topics=len(purged))
+
+    def _note(self, name: str, step: differences.Mend) -> None:
+        for there, which in ((step.lacks, self.health.needs_token), (step.is_foreign, self.health.foreign)):
+            if there and name not in which:
+                which.add(name)
+                log.warning(
+                    "mosquitto.needs_token" if step.lacks else "mosquitto.foreign_name",
+                    username=name,
+                    to_do="give it a new token, or import what `marvain broker render` writes"
+                    if step.lacks
+                    else "the broker has a client of that name that is not Marvain's; remove or rename it",
+                )
+            elif not there:
+                which.discard(name)
+
+    def _carried(self, secrets: Mapping[str, str], spent: list[UUID]) -> None:
+        done = [self._accounts[name].credential_id for name in secrets if name in self._accounts]
+        if done or spent:
+            with self._database.transaction() as session:
+                projection.carried(session, [*done, *spent])
+
+    # --- the end of browsers' credentials -----------------------------------------------------------------------
+
+    def _ends_at(self) -> Iterable[tuple[datetime, str]]:
+        for account in self._accounts.values():
+            if account.principal.expires_at is not None:
+                yield account.principal.expires_at, account.username
+
+    def _until_next_end(self) -> float:
+        first = min(self._ends_at(), default=None)
+        return REPORT_EVERY_S if first is None else (first[0] - datetime.now(UTC)).total_seconds()
+
+    def _ran_out(self) -> list[str]:
+        now = datetime.now(UTC)
+        return [username for ends_at, username in self._ends_at() if ends_at <= now]
+
+    # --- comparing in full --------------------------------------------------------------------------------------
+
+    def _look(self, control: Control) -> None:
+        """Compare everything that the plugin has with everything that the database says, and mend what differs."""
+        clients, roles = control.everything()
+        self._defaults(control)
+        theirs = {self._settings.broker_admin_username, ADAPTER}
+        seen = {name: one for name, one in differences.read(clients, roles).items() if name not in theirs}
+        expected, self._seen = self._seen, seen
+        drift = sorted(
+            name
+            for name in seen.keys() | expected.keys()
+            if seen.get(name) != expected.get(name) and (name in expected or seen[name].is_ours)
+        )
+        wanted, secrets, spent = self._read(None)
+        ours = {name for name, one in seen.items() if one.is_ours}
+        self._bring(control, self._accounts.keys() | wanted.keys() | ours, wanted, secrets, {})
+        self._carried(secrets, spent)
+        if drift and expected:
+            self.health.drift_found += len(drift)
+            self.health.last_drift = drift
+            log.warning("mosquitto.drift_mended", count=len(drift), names=drift[:_NAMES_SHOWN])
+
+    def _defaults(self, control: Control) -> None:
+        """Without grants nothing may be allowed: mended at a broker of ours, reported at another's."""
+        [answer] = control.ask([{"command": "getDefaultACLAccess"}])
+        found = {one["acltype"]: one["allow"] for one in answer.get("data", {}).get("acls", ())}
+        # Leaving a subscription harms nobody.
+        wrong = [kind for kind in DEFAULTS if found.get(kind, True) and kind != "unsubscribe"]
+        self.health.open_defaults = wrong
+        if not wrong:
+            return
+        if self._kind == "mosquitto":
+            closed = [{"acltype": kind, "allow": False} for kind in wrong]
+            control.ask([{"command": "setDefaultACLAccess", "acls": closed}])
+        log.error("mosquitto.open_defaults", allowed=wrong, mended=self._kind == "mosquitto")
+
+    def _bear_own_role(self, control: Control) -> None:
+        """At a broker that is not ours the adapter needs a role to speak to devices; it is added beside its others."""
+        admin, role = self._settings.broker_admin_username, role_of(ADAPTER)
+        rules = accounts.acls_as_json(adapter_acls(self._root))
+        [found] = control.ask([{"command": "getRole", "rolename": role}])
+        control.ask(
+            [{"command": "modifyRole" if "error" not in found else "createRole", "rolename": role, "acls": rules}]
+        )
+        [client] = control.ask([{"command": "getClient", "username": admin}])
+        borne = client.get("data", {}).get("client", {}).get("roles", ())
+        if role not in {one["rolename"] for one in borne}:
+            # The plugin ends our connection for it; the next life finds the role.
+            control.ask([{"command": "addClientRole", "username": admin, "rolename": role}])
+
+    def _report(self) -> None:
+        with self._database.transaction() as session:
+            projection.report(session, self._kind, self.health.as_detail(len(self._accounts)), datetime.now(UTC))

@@ -1,0 +1,56 @@
+"""The plugin's whole configuration, `dynamic-security.json`, made from the database."""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+
+from broker.mosquitto.accounts import TEXT_NAME, Account, Acl, acls_as_json, role_of
+from hub.access.credentials import hash_parts, hash_secret
+
+ADAPTER: Final = "marvain_adapter"
+CONTROL: Final = "$CONTROL/dynamic-security/v1"
+RESPONSE: Final = f"{CONTROL}/response"
+DEFAULTS: Final = ("publishClientSend", "publishClientReceive", "subscribe", "unsubscribe")
+
+
+def adapter_acls(root: str) -> frozenset[Acl]:
+    """What the adapter does: drive the plugin, tell who was refused, and purge what somebody had retained."""
+    own = [Acl("publishClientSend", CONTROL), Acl("publishClientReceive", RESPONSE), Acl("subscribePattern", RESPONSE)]
+    for part in ("d", "ext", "out"):
+        filter_ = f"{root}/{part}/#"
+        own += [
+            Acl("publishClientSend", filter_),
+            Acl("publishClientReceive", filter_),
+            Acl("subscribePattern", filter_),
+            Acl("unsubscribePattern", filter_),
+        ]
+    return frozenset(own)
+
+
+def render(accounts: Iterable[Account], root: str, admins: dict[str, str]) -> bytes:
+    """The document; `admins` are names with their passwords that may drive the plugin, bound to no client id."""
+    clients: list[dict[str, Any]] = []
+    roles: list[dict[str, Any]] = []
+    for account in sorted(accounts, key=lambda one: one.username):
+        secret = _secret(account.stored)
+        bound = {"username": account.username, "clientid": account.username}
+        texts = {"textname": TEXT_NAME, "textdescription": account.mark}
+        clients.append(bound | secret | texts | {"roles": [{"rolename": account.role}]})
+        roles.append({"rolename": account.role, "acls": acls_as_json(account.acls)})
+    for username, password in admins.items():
+        role = role_of(ADAPTER)
+        clients.append({"username": username, **_secret(hash_secret(password)), "roles": [{"rolename": role}]})
+    roles.append({"rolename": role_of(ADAPTER), "acls": acls_as_json(adapter_acls(root))})
+    document = {
+        "defaultACLAccess": dict.fromkeys(DEFAULTS, False),
+        "clients": clients,
+        "groups": [],
+        "roles": roles,
+    }
+    return msgspec.json.format(msgspec.json.encode(document), indent=1)
+
+
+def _secret(stored: str) -> dict[str, Any]:
+    iterations, salt, digest = hash_parts(stored)
+    return {"password": digest, "salt": salt, "iterations": iterations}
