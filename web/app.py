@@ -11,7 +11,18 @@ from hub.database import Database
 from hub.settings import Settings
 from web import errors, live, login
 from web.assets import Assets
-from web.pages import devices, events
+from web.pages import (
+    access_denials,
+    access_history,
+    access_overview,
+    access_roles,
+    access_scopes,
+    access_sessions,
+    access_try,
+    devices,
+    events,
+    integrations,
+)
 from web.security import Guard
 from web.templating import build_environment
 
@@ -56,6 +67,10 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(live.router)
     app.include_router(devices.router)
     app.include_router(events.router)
+    for page in (access_overview, access_roles, access_scopes, access_try, access_denials, access_sessions):
+        app.include_router(page.router)
+    app.include_router(access_history.router)
+    app.include_router(integrations.router)
 
     # The last one added is the outermost: the guard sees everything first and its headers stand on every answer.
     app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=5)

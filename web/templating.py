@@ -18,17 +18,20 @@ TOAST_COOKIE = "marvain_toast"
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the navigation; `icon` is a name in templates/icons.html."""
+    """One line of the navigation; `icon` is a name in templates/icons.html. What is not for guests they do not see."""
 
     label: str
     path: str
     icon: str
+    for_guests: bool = True
 
 
 # A further page of the product is one line here.
 NAVIGATION = (
     Entry("Devices", "/devices", "device"),
     Entry("Events", "/events", "event"),
+    Entry("Access", "/access", "shield", for_guests=False),
+    Entry("Integrations", "/integrations", "key", for_guests=False),
 )
 
 
@@ -64,7 +67,7 @@ def build_environment(assets: Assets) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(asset=assets.url, navigation=NAVIGATION)
+    environment.globals.update(asset=assets.url)
     environment.filters.update(iso=_iso, browser=_browser)
     return environment
 
@@ -82,9 +85,15 @@ def render(request: Request, name: str, *, status_code: int = 200, **context: An
             query.setdefault("agent", current.agent_id)
         return f"{path}?{urlencode(query)}" if query else path
 
-    html = environment.get_template(name).render(
-        {"request": request, "visitor": visitor, "current": current, "url": url, **context}
-    )
+    is_guest = current is None or current.role == "guest"
+    frame = {
+        "request": request,
+        "visitor": visitor,
+        "current": current,
+        "url": url,
+        "navigation": [entry for entry in NAVIGATION if entry.for_guests or not is_guest],
+    }
+    html = environment.get_template(name).render(frame | context)
     return HTMLResponse(html, status_code=status_code)
 
 
