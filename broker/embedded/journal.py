@@ -23,8 +23,8 @@ log = structlog.get_logger(__name__)
 Sync = Literal["normal", "full"]
 
 _SEGMENT_BYTES: Final = 8 * 1024**2
-# What is outdated may take this much, whatever little counts.
-_SLACK_BYTES: Final = 4 * _SEGMENT_BYTES
+# What is outdated may take so many segments, however little counts.
+_SLACK: Final = 4
 # A change that nobody waits for is written with the next one that somebody does, or after this long.
 _LINGER_S: Final = 0.05
 _SYNC_EVERY_S: Final = 1.0
@@ -42,10 +42,11 @@ class Journal:
     nothing with either, a power cut at most that second with "normal". `failing` says why nothing can be written now.
     """
 
-    def __init__(self, folder: Path, sync: Sync) -> None:
+    def __init__(self, folder: Path, sync: Sync = "normal", segment_bytes: int = _SEGMENT_BYTES) -> None:
         """Read what is there into `loaded`; raises StoreUnavailable. What is corrupt is set aside under a name."""
         self._folder = folder
         self._sync = sync
+        self._segment_bytes = segment_bytes
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -180,7 +181,7 @@ class Journal:
         self._writing, self._urgent_writing, self._urgent = batch, self._urgent, False
         data = segments.frame(batch) if batch else b""
         filled = self._end - self._segments[-1][0] if self._segments else 0
-        roll = self._file < 0 or (filled > 0 and filled + len(data) > _SEGMENT_BYTES)
+        roll = self._file < 0 or (filled > 0 and filled + len(data) > self._segment_bytes)
         if roll:
             self._segments.append((self._end, segments.path_of(self._folder, self._end)))
         outdated, self._outdated = self._outdated, None
@@ -300,7 +301,7 @@ class Journal:
         """Begin to empty the oldest segment when too much is outdated."""
         if self._cleaning or self._outdated or len(self._segments) < 2:
             return
-        if self._total > 2 * self._live + _SLACK_BYTES:
+        if self._total > 2 * self._live + _SLACK * self._segment_bytes:
             self._cleaning = True
             oldest = self._segments[0]
             task = self._loop.run_in_executor(self._helper, self._still_counting, oldest)
