@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
-from hub import feed, outbox, presence_records
+from hub import audit, feed, outbox, presence_records
 from hub.access import changes, credentials
 from hub.access.scopes import check_scopes
 from hub.errors import Conflict, Invalid, NotFound
@@ -103,6 +103,7 @@ def add(
     presence_records.create(session, device.device_id)
     token = credentials.issue_for_device(session, device)
     _tell(session, device, "added", by)
+    _audit(session, device, "added", by, after={"name": name, "handle": device.handle, "scopes": scopes})
     return NewDevice(device, token)
 
 
@@ -212,6 +213,7 @@ def revoke(session: Session, device: Device, *, by: str, reason: str = "") -> No
     )
     changes.announce(session, device.handle, "revoked", told)
     _tell(session, device, "revoked", by)
+    _audit(session, device, "revoked", by, after={"reason": reason} if reason else None)
 
 
 def rotate(session: Session, device: Device, *, by: str) -> str:
@@ -232,7 +234,28 @@ def rotate(session: Session, device: Device, *, by: str) -> str:
     outbox.purge(session, [_TOPICS.state(device.handle)])
     changes.announce(session, device.handle, "rotated", f"its token was replaced by {by}; give it the new one")
     _tell(session, device, "rotated", by)
+    _audit(session, device, "rotated", by)
     return token
+
+
+def set_scopes(session: Session, device: Device, scopes: list[str], *, by: str) -> None:
+    """Let the device have exactly these scopes, at once; `Invalid` for one that is unknown.
+
+    Raises `Conflict` when the device is revoked.
+    """
+    checked = check_scopes(scopes)
+    session.refresh(device, with_for_update=True)
+    if device.revoked_at is not None:
+        raise Conflict(f"{device.handle} is revoked and can do nothing any more")
+    before = list(device.scopes)
+    if before == checked:
+        return
+    device.scopes = checked
+    session.add(device)
+    session.flush()
+    changes.announce(session, device.handle, "changed", f"its scopes were changed by {by}")
+    _tell(session, device, "scopes", by)
+    _audit(session, device, "scopes_changed", by, before={"scopes": before}, after={"scopes": checked})
 
 
 def _end_session(session: Session, device: Device, why: str, *, forget_epoch: bool = False) -> None:
@@ -247,6 +270,18 @@ def _end_session(session: Session, device: Device, why: str, *, forget_epoch: bo
 def _tell(session: Session, device: Device, change: str, by: str) -> None:
     item = {"device_id": str(device.device_id), "handle": device.handle, "change": change, "by": by}
     feed.tell(session, device.agent_id, "devices", "devices.updated", item)
+
+
+def _audit(session: Session, device: Device, verb: str, by: str, **facts: Any) -> None:
+    audit.record(
+        session,
+        device.agent_id,
+        by=by,
+        action=f"device.{verb}",
+        subject=device.handle,
+        subject_id=device.device_id,
+        **facts,
+    )
 
 
 def _checked_name(name: str) -> str:

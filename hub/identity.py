@@ -7,7 +7,8 @@ from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, valida
 from sqlalchemy import ColumnElement, func, text
 from sqlmodel import Session, col, select
 
-from hub import passwords
+from hub import audit, passwords
+from hub.access import changes
 from hub.errors import Conflict, Forbidden, Invalid, NotFound
 from hub.tables import Agent, AgentMembership, Space, User
 
@@ -128,7 +129,7 @@ def require_role(session: Session, user_id: UUID, agent_id: UUID, at_least: str)
     return role
 
 
-def join(session: Session, agent_id: UUID, user: User, role: str | None = None) -> str:
+def join(session: Session, agent_id: UUID, user: User, role: str | None = None, *, by: str = "the hub") -> str:
     """Make the user a member or change their role; returns it. By default the first is owner, others are members.
 
     Raises `Conflict` for a second owner, and for the owner's own role: ownership is handed over, never overwritten.
@@ -149,11 +150,23 @@ def join(session: Session, agent_id: UUID, user: User, role: str | None = None) 
     role = role or ("owner" if owner is None else "member")
     if role == "owner" and owner is not None:
         raise Conflict("the agent has an owner already", field="role")
+    before = {"role": membership.role} if membership is not None and membership.revoked_at is None else None
     membership = membership or AgentMembership(agent_id=agent_id, user_id=user.user_id, role=role)
     membership.role = role
     membership.revoked_at = None
     session.add(membership)
     session.flush()
+    changes.announce_user(session, user.user_id, "changed", f"made {role} by {by}")
+    audit.record(
+        session,
+        agent_id,
+        by=by,
+        action="member.role_changed" if before else "member.added",
+        subject=user.email or str(user.user_id),
+        subject_id=user.user_id,
+        before=before,
+        after={"role": role},
+    )
     return role
 
 

@@ -9,7 +9,7 @@ from typing import Final
 from sqlalchemy import text, update
 from sqlmodel import Session, col, select
 
-from hub import identity, passwords
+from hub import audit, identity, passwords
 from hub.errors import Conflict, NotFound
 from hub.sessions import end_all
 from hub.tables import AgentMembership, OneTimeLink, User
@@ -38,13 +38,15 @@ def setup_link(session: Session, now: datetime) -> str | None:
     return _new(session, "setup", None, now + LIFETIME)
 
 
-def invite_link(session: Session, user: User, now: datetime) -> str:
+def invite_link(session: Session, user: User, now: datetime, *, by: str = "the hub") -> str:
     """A token with which the user chooses a password, the first or a new one; replaces the user's earlier ones."""
     session.flush()
     session.execute(
         text("DELETE FROM one_time_links WHERE user_id = :user_id AND used_at IS NULL"), {"user_id": user.user_id}
     )
-    if user.password_hash is None:
+    is_new = user.password_hash is None
+    _audit(session, user, "invited" if is_new else "reset_offered", by)
+    if is_new:
         return _new(session, "invite", user, now + INVITE_LIFETIME)
     return _new(session, "reset", user, now + LIFETIME)
 
@@ -98,6 +100,7 @@ def redeem(session: Session, token: str, *, email: str, display_name: str, passw
     identity.set_password(session, user, password)
     # Whoever had the old password may still be signed in with it.
     end_all(session, user.user_id, "the password was changed")
+    _audit(session, user, "password_set", view.email)
     return user
 
 
@@ -121,7 +124,23 @@ def _first_owner(session: Session, email: str, display_name: str, password: str,
     membership.revoked_at = None
     session.add(membership)
     session.flush()
+    name = user.email or str(user.user_id)
+    audit.record(
+        session,
+        agent.agent_id,
+        by=name,
+        action="member.added",
+        subject=name,
+        subject_id=user.user_id,
+        after={"role": "owner"},
+    )
     return user
+
+
+def _audit(session: Session, user: User, verb: str, by: str) -> None:
+    audit.record(
+        session, None, by=by, action=f"user.{verb}", subject=user.email or str(user.user_id), subject_id=user.user_id
+    )
 
 
 def _new(session: Session, purpose: str, user: User | None, expires_at: datetime) -> str:

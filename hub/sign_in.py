@@ -7,7 +7,7 @@ from typing import Final
 from sqlalchemy import text
 from sqlmodel import Session
 
-from hub import brakes, identity, passwords
+from hub import audit, brakes, identity, passwords
 from hub.links import LinkView, invite_link, peek_link, redeem, setup_link
 from hub.sessions import (
     SESSION_IDLE,
@@ -97,6 +97,14 @@ def change_password(
     brakes.succeeded(session, account, now)
     identity.set_password(session, user, new)
     end_sessions(session, user.user_id, "the password was changed", but=visitor.session_id)
+    audit.record(
+        session,
+        None,
+        by=visitor.label,
+        action="user.password_changed",
+        subject=visitor.label,
+        subject_id=visitor.user.user_id,
+    )
     return None
 
 

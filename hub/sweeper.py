@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
 from hub import commands, feed, outbox, presence, presence_records
+from hub.access import traffic
 from hub.database import Database
 from hub.inbox.reply import PROBE_PREFIX
 from hub_protocol import messages
@@ -27,6 +28,8 @@ FEED_KEPT: Final = timedelta(days=1)
 # A longer pause between two sweeps (Postgres away, the machine asleep, a clock set) means that the hub was not there.
 LONGEST_PAUSE: Final = timedelta(seconds=5)
 DENIALS_KEPT: Final = timedelta(days=14)
+# A day is what previews look back on; its first hour began up to an hour earlier.
+TRAFFIC_KEPT: Final = timedelta(hours=26)
 _TOPICS: Final = Topics.below_root()
 
 
@@ -98,7 +101,10 @@ def judge(
 
 
 def tidy(session: Session, now: datetime) -> None:
-    """Remove what has had its time: old feed entries, credentials of closed pages, ended sessions, links, refusals."""
+    """Remove what has had its time: old feed entries, credentials of closed pages, ended sessions, links, refusals.
+
+    The audit is kept for good.
+    """
     removed = feed.trim(session, now - FEED_KEPT)
     session.execute(
         text("DELETE FROM credentials WHERE kind = 'browser' AND expires_at < :before"),
@@ -110,4 +116,5 @@ def tidy(session: Session, now: datetime) -> None:
         text("DELETE FROM sign_in_brakes WHERE last_failure_at < :before"), {"before": now - timedelta(days=1)}
     )
     session.execute(text("DELETE FROM denials WHERE minute < :before"), {"before": now - DENIALS_KEPT})
+    traffic.forget(session, now - TRAFFIC_KEPT)
     log.debug("sweeper.tidied", feed_entries=removed)

@@ -1,5 +1,6 @@
 """Tells the brokers, in the transaction that makes it true, that what someone may do has changed."""
 
+import uuid
 from collections.abc import Iterable
 from typing import Final, Literal
 
@@ -55,6 +56,18 @@ def announce_many(session: Session, usernames: Iterable[str], kind: Kind, reason
             announce(session, some[0], kind, reason)
         else:
             _notify(session, _ChangeOfMany(some, kind, reason[:_MAX_REASON]))
+
+
+def announce_user(session: Session, user_id: uuid.UUID, kind: Kind, reason: str = "") -> None:
+    """The same about all pages that a user has open."""
+    names = session.execute(
+        text(
+            "SELECT c.username FROM credentials c JOIN user_sessions s USING (session_id)"
+            " WHERE s.user_id = :user_id AND c.kind = 'browser' AND c.expires_at > now()"
+        ),
+        {"user_id": user_id},
+    ).scalars()
+    announce_many(session, names.all(), kind, reason)
 
 
 def read_all(payload: str) -> list[Change]:

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 import click
 from sqlmodel import Session
 
-from hub import identity, sign_in
+from hub import identity, members, sign_in
 from hub.errors import NotFound
 from hub.tables import User
-from marvain.cli.options import agent_option, instance_option, json_option
+from marvain.cli.options import BY, agent_option, instance_option, json_option
 from marvain.cli.output import show_json
 from marvain.instance import Instance
 from marvain.reach import database
@@ -17,7 +17,7 @@ from marvain.reach import database
 
 @click.group()
 def user() -> None:
-    """People: add them, or give them a new way in."""
+    """People: add them, give them a new way in, change what they are to an agent."""
 
 
 @user.command()
@@ -47,7 +47,7 @@ def add(
     with database(instance) as opened, opened.transaction() as session:
         home = identity.find_agent(session, agent)
         person = identity.create_user(session, email, name, password)
-        given = identity.join(session, home.agent_id, person, role)
+        given = identity.join(session, home.agent_id, person, role, by=BY)
         link = _link(session, instance, person) if password is None else None
         facts = {
             "user_id": person.user_id,
@@ -72,9 +72,7 @@ def add(
 def reset(email: str, instance: Instance, *, as_json: bool) -> None:
     """Show a one-time link with which EMAIL chooses a new password; the old one works until then."""
     with database(instance) as opened, opened.transaction() as session:
-        person = identity.find_user(session, email)
-        if person is None:
-            raise NotFound(f"there is no user {email!r}", field="email")
+        person = _person(session, email)
         link = _link(session, instance, person)
     if as_json:
         show_json({"user_id": person.user_id, "email": person.email, "link": link})
@@ -82,7 +80,50 @@ def reset(email: str, instance: Instance, *, as_json: bool) -> None:
     click.echo(f"Give {person.email} this link, it works once:\n\n  {link}\n")
 
 
+@user.command()
+@click.argument("email")
+@click.argument("role", type=click.Choice(["owner", "admin", "member", "guest", "blocked"]))
+@agent_option
+@instance_option
+@json_option
+def role(email: str, role: str, agent: str | None, instance: Instance, *, as_json: bool) -> None:
+    """Make EMAIL's part in the agent ROLE; the owner stays owner until somebody else is made it."""
+    with database(instance) as opened, opened.transaction() as session:
+        home, person = identity.find_agent(session, agent), _person(session, email)
+        if role == "blocked":
+            members.block(session, home.agent_id, person.user_id, by_user_id=None, by=BY)
+        else:
+            members.set_role(session, home.agent_id, person.user_id, role, by_user_id=None, by=BY)
+    if as_json:
+        show_json({"user_id": person.user_id, "email": person.email, "agent_id": home.agent_id, "role": role})
+    else:
+        click.echo(f"{person.email} is {role} of {home.name}.")
+
+
+@user.command()
+@click.argument("email")
+@agent_option
+@instance_option
+@json_option
+def remove(email: str, agent: str | None, instance: Instance, *, as_json: bool) -> None:
+    """End EMAIL's membership of the agent; the account stays."""
+    with database(instance) as opened, opened.transaction() as session:
+        home, person = identity.find_agent(session, agent), _person(session, email)
+        members.remove(session, home.agent_id, person.user_id, by_user_id=None, by=BY)
+    if as_json:
+        show_json({"user_id": person.user_id, "email": person.email, "agent_id": home.agent_id})
+    else:
+        click.echo(f"{person.email} is no member of {home.name} any more.")
+
+
+def _person(session: Session, email: str) -> User:
+    person = identity.find_user(session, email)
+    if person is None:
+        raise NotFound(f"there is no user {email!r}", field="email")
+    return person
+
+
 def _link(session: Session, instance: Instance, person: User) -> str:
     running, last = instance.running(), instance.last_ports()
     base = running.web if running else f"http://127.0.0.1:{last.web or 8000}"
-    return f"{base}/invite/{sign_in.invite_link(session, person, datetime.now(UTC))}"
+    return f"{base}/invite/{sign_in.invite_link(session, person, datetime.now(UTC), by=BY)}"
