@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 KIND: Final = "embedded"
 EVERY_S: Final = 1.0
 # What only counts is told less often than what came or went.
-COUNTS_EVERY_S: Final = 5.0
+COUNTS_EVERY_S: Final = 3.0
 # Rows of one report; what is more comes with the next.
 MOST_SESSIONS: Final = 500
 MOST_TOPICS: Final = 2_000
