@@ -75,7 +75,7 @@ def main() -> int:
 
 
 def _loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop for the broker whose data path it is; the others start processes as only the standard loop can."""
+    """Uvloop for the broker whose data path it is; the others start processes as only the standard loop can."""
     if settings.broker != "embedded":
         return None
     try:

@@ -2,9 +2,8 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Final, Literal
 from uuid import UUID
 
 import structlog
@@ -15,9 +14,10 @@ from broker.mosquitto.accounts import Account, role_of
 from broker.mosquitto.control import Control
 from broker.mosquitto.differences import Command, Seen
 from broker.mosquitto.document import ADAPTER, DEFAULTS, adapter_acls
+from broker.mosquitto.health import Health
 from broker.mosquitto.sealing import Unsealer
-from broker.mosquitto.told import denied
-from hub.access import changes, decide, projection
+from broker.mosquitto.steps import Name, Steps
+from hub.access import changes, projection
 from hub.access.changes import EVERYBODY, Change
 from hub.access.credentials import verify_secret
 from hub.access.principals import Principal
@@ -32,31 +32,6 @@ REPORT_EVERY_S: Final = 5.0
 LOOK_EVERY_S: Final = 60.0
 # What only the hub publishes below a device's topics: it stays when the device gets a new token.
 _OF_THE_HUB: Final = frozenset(("cmd", "welcome", "presence", "denied", "receipt"))
-_NAMES_SHOWN: Final = 20
-
-
-@dataclass(slots=True)
-class Health:
-    """What is said of this broker in the database."""
-
-    drift_found: int = 0
-    last_drift: list[str] = field(default_factory=list)
-    needs_token: set[str] = field(default_factory=set)
-    foreign: set[str] = field(default_factory=set)
-    open_defaults: list[str] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-
-    def as_detail(self, accounts_held: int) -> dict[str, Any]:
-        return {
-            "accounts": accounts_held,
-            "drift_found": self.drift_found,
-            "last_drift": self.last_drift[:_NAMES_SHOWN],
-            "needs_token": sorted(self.needs_token)[:_NAMES_SHOWN],
-            "needs_token_count": len(self.needs_token),
-            "foreign": sorted(self.foreign)[:_NAMES_SHOWN],
-            "open_defaults": self.open_defaults,
-            "errors": self.errors[-5:],
-        }
 
 
 class Adapter:
@@ -120,8 +95,13 @@ class Adapter:
         return account.principal if account is not None else None
 
     def work(self, control: Control, ready: Callable[[], None] = lambda: None) -> None:
-        """Until closed; `ready` is called when the plugin holds what the database says. Raises `BrokerAway`, or what the database raises when a change could not be read."""
-        assert self._listener is not None
+        """Until closed; `ready` is called when the plugin holds what the database says.
+
+        Raises `BrokerAway`, or what the database raises when a change could not be read.
+        """
+        listener = self._listener
+        if listener is None:
+            raise RuntimeError("begin comes first")
         if self._kind == "external":
             self._bear_own_role(control)
             self._look(control)
@@ -133,7 +113,7 @@ class Adapter:
             soon = min(next_report, next_look) - time.monotonic()
             heard = [
                 change
-                for notification in self._listener.wait(max(0.0, min(soon, self._until_next_end())))
+                for notification in listener.wait(max(0.0, min(soon, self._until_next_end())))
                 for change in changes.read_all(notification.payload)
             ]
             if self._closed:
@@ -143,7 +123,7 @@ class Adapter:
                 self._apply(control, heard)
             if control.is_gone:
                 control.settle()
-            if self._listener.reconnected or self._look_soon or time.monotonic() >= next_look:
+            if listener.reconnected or self._look_soon or time.monotonic() >= next_look:
                 self._look_soon = False
                 self._look(control)
                 next_look = time.monotonic() + self._look_every_s
@@ -200,78 +180,41 @@ class Adapter:
         wanted: Mapping[str, Account],
         secrets: Mapping[str, str],
         ends: Mapping[str, Change],
-    ) -> int:
-        """Tell the plugin the differences of these names; returns how many names differed."""
-        additions: list[Command] = []
-        removals: list[Command] = []
-        after: dict[str, Seen | None] = {}
-        words: list[tuple[str, bytes]] = []
-        purges: list[tuple[Principal, bool]] = []
-        for name in sorted(names):
-            before, account = self._accounts.get(name), wanted.get(name)
-            step = differences.mend(name, account, self._seen.get(name), secrets.get(name))
-            self._note(name, step)
-            end = ends.get(name)
-            commands = list(step.commands)
-            gone = account is None and before is not None
-            told = end.reason if end is not None else "this access has ended" if gone else ""
-            if before is not None and told and name != HUB_USERNAME:
-                words += denied(before.principal, "connect", "", told)
-            if end is not None and account is not None and not step.kicks and not step.is_foreign:
-                if name != HUB_USERNAME and name in self._seen:
-                    commands += differences.kick(name)
-            elif before is not None and account is not None and not step.kicks:
-                taken = self._taken_away(before, account)
-                words += [one for filter_, why in taken for one in denied(account.principal, "subscribe", filter_, why)]
-                if taken and name != HUB_USERNAME:
-                    commands += differences.kick(name)
-            if before is not None and (gone or (end is not None and end.kind == "rotated")):
-                purges.append((before.principal, gone))
-            (removals if account is None else additions).extend(commands)
-            if commands or step.after != self._seen.get(name):
-                after[name] = step.after
-        for topic, payload in words:
+    ) -> None:
+        """Tell the plugin the differences of these names, and those whom they concern before."""
+        names = sorted(names)
+        steps = Steps()
+        for name in names:
+            known = (self._accounts.get(name), wanted.get(name), self._seen.get(name))
+            mend = steps.add(Name(name, *known, secrets.get(name), ends.get(name), self._subscriptions))
+            self.health.note(name, mend)
+        for topic, payload in steps.words:
             control.tell(topic, payload)
-        if words and (additions or removals):
+        if steps.words and steps.commands:
             control.settle()
-        self._have_done(control, [*additions, *removals])
-        for name, now in after.items():
-            if now is None:
+        self._have_done(control, steps.commands)
+        for name, seen in steps.after.items():
+            if seen is None:
                 self._seen.pop(name, None)
             else:
-                self._seen[name] = now
+                self._seen[name] = seen
         for name in names:
             if name in wanted:
                 self._accounts[name] = wanted[name]
             else:
                 self._accounts.pop(name, None)
-        for principal, is_gone in purges:
-            self._purge(control, principal, is_gone)
-        return len(after)
+        for principal, is_gone in steps.purges:
+            self._purge(control, principal, is_gone=is_gone)
 
     def _have_done(self, control: Control, commands: list[Command]) -> None:
         for command, answer in zip(commands, control.ask(commands), strict=False):
             if "error" in answer:
                 # The plugin is not as it was thought to be: look at all of it.
                 what = f"{command['command']} {command.get('username', command.get('rolename', ''))}"
-                log.warning("mosquitto.command_refused", command=what, error=answer["error"])
-                self.health.errors.append(f"{what}: {answer['error']}")
+                self.health.refused(what, str(answer["error"]))
                 self._look_soon = True
 
-    def _taken_away(self, before: Account, account: Account) -> list[tuple[str, str]]:
-        """Subscriptions that are open and no longer granted, with the reason; all that were granted, if unknown."""
-        lost = [acl.topic for acl in before.acls - account.acls if acl.kind == "publishClientReceive"]
-        if not lost:
-            return []
-        held = self._subscriptions(account.username)
-        taken = []
-        for filter_ in lost if held is None else held:
-            verdict = decide.subscribe(account.principal, filter_)
-            if not verdict:
-                taken.append((filter_, f"taken away: {verdict.reason}"))
-        return taken
-
-    def _purge(self, control: Control, principal: Principal, is_gone: bool) -> None:  # noqa: FBT001
+    def _purge(self, control: Control, principal: Principal, *, is_gone: bool) -> None:
         """Delete what one who was shut out had retained below its own topics."""
         if principal.kind not in ("device", "integration"):
             return
@@ -280,20 +223,6 @@ class Adapter:
         purged = control.purge([own], frozenset() if is_gone else _OF_THE_HUB)
         if purged:
             log.info("mosquitto.purged", username=principal.username, topics=len(purged))
-
-    def _note(self, name: str, step: differences.Mend) -> None:
-        for there, which in ((step.lacks, self.health.needs_token), (step.is_foreign, self.health.foreign)):
-            if there and name not in which:
-                which.add(name)
-                log.warning(
-                    "mosquitto.needs_token" if step.lacks else "mosquitto.foreign_name",
-                    username=name,
-                    to_do="give it a new token, or import what `marvain broker render` writes"
-                    if step.lacks
-                    else "the broker has a client of that name that is not Marvain's; remove or rename it",
-                )
-            elif not there:
-                which.discard(name)
 
     def _carried(self, secrets: Mapping[str, str], spent: list[UUID]) -> None:
         done = [self._accounts[name].credential_id for name in secrets if name in self._accounts]
@@ -335,9 +264,7 @@ class Adapter:
         self._bring(control, self._accounts.keys() | wanted.keys() | ours, wanted, secrets, {})
         self._carried(secrets, spent)
         if drift and expected:
-            self.health.drift_found += len(drift)
-            self.health.last_drift = drift
-            log.warning("mosquitto.drift_mended", count=len(drift), names=drift[:_NAMES_SHOWN])
+            self.health.drifted(drift)
 
     def _defaults(self, control: Control) -> None:
         """Without grants nothing may be allowed: mended at a broker of ours, reported at another's."""

@@ -1,7 +1,8 @@
 """Mosquitto's log, read for who is connected, what is subscribed, and what was refused.
 
-Mosquitto tells nothing of that otherwise, and of refused PUBLISH and SUBSCRIBE only in its debug log. It prints no
-payload and no secret; names and topics in it are valid UTF-8 without control characters, so no client can forge a line.
+Mosquitto tells nothing of that otherwise, and of refused PUBLISH, SUBSCRIBE and of Wills only in its debug log. It
+prints no payload and no secret; names and topics in it are valid UTF-8 without control characters, so no client can
+forge a line of another's.
 """
 
 import re
@@ -82,6 +83,8 @@ _RECEIVED: Final = re.compile(rf"Received (SUBSCRIBE|UNSUBSCRIBE) from {_NAME}$"
 _ASKED: Final = re.compile(r"\t(.+) \(QoS (\d)\)$")
 _REFUSED: Final = re.compile(rf"Denied PUBLISH from {_NAME} \(d\d, q\d, r\d, m\d+, '(.*)', \.\.\. \(\d+ bytes\)\)$")
 _NOT_IN: Final = re.compile(r"Sending CONNACK to (.+) \(0, [1-5]\)$")
+# Without the debug log that is all there is of SUBSCRIBE (with its QoS) and UNSUBSCRIBE (without).
+_TOLD: Final = re.compile(rf"{_NAME} (?:([012]) )?(.+)$")
 _PORTS_KEPT: Final = 4_096
 
 
@@ -112,21 +115,16 @@ class Journal:
             if kept:
                 self._about = about
                 return
-        first = line[:3]
-        if first == "New":
+        if line.startswith("New"):
             yield from self._new(line)
-        elif first == "Cli" and (found := _GONE.match(line)):
-            yield Disconnected(found[1])
-        elif first == "Den" and (found := _REFUSED.match(line)):
-            yield DeniedPublish(found[1], found[2])
-        elif first == "Rec" and (found := _RECEIVED.match(line)):
+        elif line.startswith(("Error", "Warning", "Unable")):
+            self.words = [*self.words[-9:], line]
+        elif found := _RECEIVED.match(line):
             self._about = (found[1], found[2])
-        elif first == "Sen" and (found := _NOT_IN.match(line)):
-            yield DeniedConnect(found[1])
         elif line.startswith("Will message specified") and self._last is not None:
             self._about = ("WILL", self._last)
-        elif first in ("Err", "War", "Una") or line.startswith("Unable"):
-            self.words = [*self.words[-9:], line]
+        elif (event := _event(line)) is not None:
+            yield event
 
     def _new(self, line: str) -> Iterator[Event]:
         if found := _NEW.match(line):
@@ -164,3 +162,16 @@ class Journal:
             self._asked = asked[1]
             return True
         return False
+
+
+def _event(line: str) -> Event | None:
+    """What one line tells alone."""
+    if found := _GONE.match(line):
+        return Disconnected(found[1])
+    if found := _REFUSED.match(line):
+        return DeniedPublish(found[1], found[2])
+    if found := _NOT_IN.match(line):
+        return DeniedConnect(found[1])
+    if found := _TOLD.match(line):
+        return Subscribed(found[1], found[3], int(found[2]) if found[2] else None)
+    return None

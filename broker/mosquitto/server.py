@@ -121,15 +121,15 @@ class Server:
             )
         except OSError as error:
             raise DidNotStart(f"{self._installed.program} cannot be run: {error}") from None
-        assert self.process.stdout is not None
+        if self.process.stdout is None:
+            raise DidNotStart("it has no log")
         return self.process.stdout
 
     async def until_listening(self) -> bool:
         """Whether it listens; False when it has ended, or takes too long."""
         process = self.process
-        assert process is not None
         deadline = asyncio.get_running_loop().time() + START_TIMEOUT_S
-        while process.returncode is None and asyncio.get_running_loop().time() < deadline:
+        while process is not None and process.returncode is None and asyncio.get_running_loop().time() < deadline:
             with contextlib.suppress(OSError):
                 _, writer = await asyncio.open_connection(self._settings.mqtt_host, self._settings.mqtt_port)
                 writer.close()
@@ -173,7 +173,9 @@ class Server:
             "connection_messages true",
             "log_dest stderr",
             "log_timestamp false",
-            *(f"log_type {kind}" for kind in ("error", "warning", "notice", "subscribe", "unsubscribe", "debug")),
+            *(f"log_type {kind}" for kind in ("error", "warning", "notice", "subscribe", "unsubscribe")),
+            # It tells what was refused, at the price of a write for each message: see docs/brokers.md.
+            *(["log_type debug"] if settings.log_level == "DEBUG" else []),
         ]
         if self._account is None and os.geteuid() == 0:
             lines.append("user root")

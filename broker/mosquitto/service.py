@@ -43,7 +43,9 @@ async def serve(settings: Settings, stop: asyncio.Event, look_every_s: float = L
     Raises HubError when the settings do not fit or Mosquitto is missing or cannot start, and what the database raises
     when it is away at the start.
     """
-    tls.certificate(settings.tls_cert_file, settings.tls_key_file) if settings.broker == "mosquitto" else None
+    if settings.broker == "mosquitto":
+        # For its messages: a file that is missing or does not fit is named before anything starts.
+        tls.certificate(settings.tls_cert_file, settings.tls_key_file)
     service = _Private(settings, look_every_s) if settings.broker == "mosquitto" else _External(settings, look_every_s)
     try:
         await service.run(stop)
@@ -120,7 +122,7 @@ class _Private(_Lives):
         )
         watcher: Watcher | None = None
         tasks: list[asyncio.Task[object]] = []
-        control = None
+        control = working = None
         try:
             accounts = await asyncio.to_thread(adapter.begin)
             password = secrets.token_urlsafe(32)
@@ -137,7 +139,8 @@ class _Private(_Lives):
             await self._report(live_sessions.replace_all, [])
             watcher.open()
             self.say_ready(mosquitto_pid=self.server.process.pid if self.server.process else 0)
-            tasks.append(asyncio.create_task(asyncio.to_thread(adapter.work, control)))
+            working = asyncio.create_task(asyncio.to_thread(adapter.work, control))
+            tasks.append(working)
             tasks.append(asyncio.create_task(self._flush(sessions)))
             stopping = asyncio.create_task(stop.wait())
             tasks.append(stopping)
@@ -152,7 +155,8 @@ class _Private(_Lives):
                 control.close()
             await self.server.stop()
             for task in tasks:
-                if not task.done() and task.get_coro().__name__ not in ("to_thread",):  # type: ignore[union-attr]
+                # The adapter's ends by itself, and must have ended before another begins.
+                if task is not working:
                     task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 

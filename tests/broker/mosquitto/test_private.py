@@ -1,15 +1,16 @@
 """Mosquitto as our child: rendered in full, told differences, and nobody disturbed who is not concerned."""
 
+import os
 import signal
 import time
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import text
 
 from hub import devices
-from hub.access import changes, live_sessions, projection
-from hub.tables import Device
+from hub.access import changes, credentials, live_sessions, projection
+from hub.tables import User, UserSession
 
 ROOT = "marvain/v1"
 
@@ -18,11 +19,46 @@ ROOT = "marvain/v1"
 def house(house_with, tmp_path_factory):
     """Mosquitto with a database of its own."""
     store = tmp_path_factory.mktemp("store")
-    return house_with({"MARVAIN_BROKER": "mosquitto", "MARVAIN_BROKER_STORE": str(store)})
+    house = house_with({"MARVAIN_BROKER": "mosquitto", "MARVAIN_BROKER_STORE": str(store / "broker")})
+    yield house
+    assert "Traceback" not in house.broker.log(), house.broker.log()
 
 
-def row(session, handle):
-    return devices.by_handle(session, handle)
+@pytest.fixture
+def hub(house):
+    """The hub's connection, which nothing here may end."""
+    hub = house.hub()
+    yield hub.peer
+    hub.peer.drain()
+    hub.peer.ping()
+    hub.peer.close()
+
+
+@pytest.fixture
+def bystander(house, hub):
+    """A device at work, which nothing here may disturb."""
+    client = house.device()
+    assert client.peer.subscribe((client.topic("cmd", "#"), 1)) == [1]
+    yield client
+    client.peer.drain()
+    client.peer.ping()
+
+
+def by_handle(session, client):
+    return devices.by_handle(session, client.handle)
+
+
+def change(house, client, what):
+    """Commit `what(session, device)`; returns the time."""
+    with house.database.transaction() as session:
+        what(session, by_handle(session, client))
+    return time.monotonic()
+
+
+def set_scopes(house, client, *scopes):
+    with house.database.transaction() as session:
+        by_handle(session, client).scopes = list(scopes)
+        changes.announce(session, client.handle, "changed", "edited by a test")
 
 
 def test_nobody_gets_in_without_the_right_secret_and_client_id(house):
@@ -31,26 +67,220 @@ def test_nobody_gets_in_without_the_right_secret_and_client_id(house):
         (device.handle, device.handle, "wrong"),
         (device.handle, "another", token),
         ("nobody", "nobody", token),
+        ("marvain_adapter", "marvain_adapter", "guess"),
         (None, device.handle, None),
     ):
         assert house.dial().connect(client_id, name, secret).body[1] == 5
     assert house.again(device.handle, token)
+    assert house.denial("(at 127.0.0.1)", "Mosquitto does not tell which").action == "connect"
 
 
-def test_a_device_is_held_to_its_grants(house):
+def test_a_device_is_held_to_its_grants_and_told(house, hub):
     client, other = house.device(), house.device()
-    hub = house.hub()
-    assert hub.peer.subscribe((f"{ROOT}/d/+/event/+", 1)) == [1]
+    assert hub.subscribe((f"{ROOT}/d/+/event/+", 1)) == [1]
+    assert client.peer.subscribe((client.topic("denied"), 0)) == [0]
     client.peer.publish(other.topic("event", "door"), b"forged", 1)
+    assert b"only its own topics" in client.peer.message().payload
     client.peer.publish(client.topic("event", "door"), b"own", 1)
-    assert hub.peer.message().payload == b"own"
-    assert client.peer.subscribe(
+    assert hub.message().payload == b"own"
+    asked = [
         (client.topic("cmd", "#"), 1),
         (other.topic("cmd", "#"), 1),
         ("#", 0),
         ("$SYS/#", 0),
         (f"$share/all/{other.topic('cmd', '#')}", 0),
         (f"$share/own/{client.topic('cmd', '#')}", 0),
-    ) == [1, 128, 128, 128, 128, 0]
-    assert "publish" in house.denial(client.handle, "only its own topics").action
+    ]
+    client.peer.send(
+        house.wire.packet(0x82, b"\x00\x09" + b"".join(house.wire.string(f) + bytes([q]) for f, q in asked))
+    )
+    while (answer := client.peer.receive()).kind != 9:
+        pass
+    assert list(answer.body[2:]) == [1, 128, 128, 128, 128, 0]
+    assert house.denial(client.handle, "only its own topics").action == "publish"
     assert house.denial(client.handle, "may not subscribe to $SYS/#")
+
+
+def test_a_will_that_is_not_granted_ends_the_session_and_is_never_published(house, hub, bystander):
+    device, token = house.add()
+    assert hub.subscribe((f"{ROOT}/d/+/state", 1)) == [1]
+    will = (bystander.topic("state"), b"forged", 1, True)
+    peer = house.dial()
+    assert peer.connect(device.handle, device.handle, token, will=will).body[1] == 0
+    assert peer.closed()
+    assert house.denial(device.handle, "its Will is not allowed")
+    bystander.peer.publish(bystander.topic("state"), b"own", 1)
+    assert hub.message().payload == b"own"
+
+
+def test_revoke_tells_then_closes_publishes_no_will_and_purges(house, hub, bystander):
+    device, token = house.add()
+    state = f"{ROOT}/d/{device.handle}/state"
+    client = house.again(device.handle, token, will=(state, b"lost", 1, True))
+    client.peer.subscribe((client.topic("denied"), 0))
+    client.peer.publish(state, b"here", 1, retain=True)
+    assert hub.subscribe((f"{ROOT}/d/{device.handle}/#", 1)) == [1]
+    assert hub.message().payload == b"here"
+    began = change(house, client, lambda s, d: devices.revoke(s, d, by="ann", reason="lost"))
+    told = client.peer.message()
+    assert told.topic.endswith("/denied")
+    assert b"revoked by ann: lost" in told.payload
+    assert client.peer.closed()
+    assert time.monotonic() - began < 1
+    assert house.dial().connect(device.handle, device.handle, token).body[1] == 5
+    heard = [hub.message() for _ in range(2)]
+    assert [(one.topic, one.payload) for one in heard] == [(told.topic, told.payload), (state, b"")]
+    assert hub.silent()
+
+
+def test_rotate_closes_and_only_the_new_token_counts(house, hub, bystander):
+    client = house.device()
+    new = []
+    change(house, client, lambda s, d: new.append(devices.rotate(s, d, by="ann")))
+    # The commit waited for the broker: the new token counts at once, and the old one no longer.
+    again = house.again(client.handle, new[0])
+    assert client.peer.closed()
+    assert house.dial().connect(client.handle, client.handle, client.token).body[1] == 5
+    again.peer.ping()
+    with house.database.transaction() as session:
+        sealed = session.execute(text("SELECT count(*) FROM credentials WHERE sealed IS NOT NULL")).scalar_one()
+    assert sealed == 0
+
+
+def test_an_edit_that_gives_disturbs_nobody_and_one_that_takes_ends_what_is_no_longer_granted(house, hub, bystander):
+    client = house.device(["presence:write"])
+    set_scopes(house, client, "presence:write", "commands:receive", "events:write")
+    end = time.monotonic() + 1
+    while client.peer.subscribe((client.topic("cmd", "#"), 1)) != [1]:
+        assert time.monotonic() < end
+    client.peer.subscribe((client.topic("denied"), 0))
+    # It has lost a right to publish: the session stays and the right is gone.
+    set_scopes(house, client, "commands:receive")
+    assert hub.subscribe((f"{ROOT}/d/{client.handle}/event/+", 0)) == [0]
+    end = time.monotonic() + 1
+    while True:
+        client.peer.send(house.wire.publish(client.topic("event", "door"), b"{}"))
+        try:
+            if b"lacks the scope events:write" in client.peer.message(0.05).payload:
+                break
+        except TimeoutError:
+            assert time.monotonic() < end
+    # It has lost what it is subscribed to: it is told, and its session ends.
+    set_scopes(house, client, "presence:write")
+    words = b""
+    while b"taken away" not in words:
+        words = client.peer.message().payload
+    assert client.peer.closed()
+    assert house.again(client.handle, client.token).peer.subscribe((client.topic("cmd", "#"), 1)) == [128]
+
+
+def test_fifty_edits_of_others_leave_an_open_session_alone(house, hub, bystander):
+    others = [house.device() for _ in range(5)]
+    for number in range(50):
+        scopes = ["*"] if number % 2 else ["presence:write"]
+        set_scopes(house, others[number % 5], *scopes)
+    hub.send(house.wire.publish(bystander.topic("cmd", "ping", "1"), b"still there", 1, 9))
+    assert bystander.peer.message().payload == b"still there"
+
+
+def test_kicked_ends_the_session_and_lets_it_come_again(house, hub, bystander):
+    client = house.device()
+    with house.database.transaction() as session:
+        live_sessions.disconnect(session, house.agent.agent_id, client.handle, by="ann")
+    assert client.peer.closed(2)
+    house.again(client.handle, client.token).peer.ping()
+
+
+@pytest.fixture
+def page(house):
+    """A page of somebody signed in: (username, password, session_id)."""
+    with house.database.transaction() as session:
+        user = User(email=f"{time.monotonic_ns()}@example.org", display_name="Ann")
+        session.add(user)
+        session.flush()
+        session.execute(
+            text(
+                "INSERT INTO agent_memberships (agent_id, user_id, role, created_at)"
+                " VALUES (:agent, :user, 'member', now())"
+            ),
+            {"agent": house.agent.agent_id, "user": user.user_id},
+        )
+        now = datetime.now(UTC)
+        signed_in = UserSession(
+            user_id=user.user_id, token_hash=f"{time.monotonic_ns():064x}", expires_at=now + timedelta(hours=1)
+        )
+        session.add(signed_in)
+        username, password, _ = credentials.issue_for_session(session, signed_in, now)
+    return username, password, signed_in.session_id
+
+
+def test_a_page_hears_its_agent_renewed_or_not_until_it_signs_out(house, hub, bystander, page):
+    username, password, session_id = page
+    peer = house.dial()
+    assert peer.connect(username, username, password).body[1] == 0
+    feed = f"{ROOT}/ui/{house.agent.agent_id}/devices"
+    assert peer.subscribe((f"{ROOT}/ui/{house.agent.agent_id}/+", 0), (f"{ROOT}/d/#", 0)) == [0, 128]
+    with house.database.transaction() as session:
+        credentials.renew(session, username, session_id, datetime.now(UTC))
+    hub.send(house.wire.publish(feed, b"news"))
+    assert peer.message().payload == b"news"
+    with house.database.transaction() as session:
+        session.execute(text("DELETE FROM user_sessions WHERE session_id = :id"), {"id": session_id})
+        changes.announce(session, username, "ended", "signed out")
+    assert peer.closed(1)
+    assert house.dial().connect(username, username, password).body[1] == 5
+
+
+def test_a_credential_that_runs_out_ends_its_session(house, page):
+    username, password, _ = page
+    peer = house.dial()
+    assert peer.connect(username, username, password).body[1] == 0
+    with house.database.transaction() as session:
+        session.execute(
+            text("UPDATE credentials SET expires_at = now() + interval '300 ms' WHERE username = :name"),
+            {"name": username},
+        )
+        changes.announce(session, username, "changed", "renewed")
+    assert peer.closed(2)
+
+
+def test_the_sessions_are_reported(house, kit, bystander):
+    def seen():
+        with house.database.transaction() as session:
+            found = {one.username: one for one in live_sessions.of_agent(session, house.agent.agent_id)}
+        view = found.get(bystander.handle)
+        return view if view is not None and view.subscriptions else None
+
+    view = kit.wait_until(seen)
+    assert view.connected
+    assert (view.address, view.transport) == ("127.0.0.1", "tcp")
+    assert view.subscriptions == [(bystander.topic("cmd", "#"), 1)]
+    with house.database.transaction() as session:
+        state = projection.state(session)
+    assert state.kind == "mosquitto"
+    assert state.detail["needs_token"] == []
+
+
+def test_a_crashed_mosquitto_comes_back_with_what_the_database_says(house, kit):
+    client, gone = house.device(), house.device()
+    before = house.broker.log().count("broker.ready")
+    found = [line for line in house.broker.log().splitlines() if "mosquitto_pid" in line][-1]
+    os.kill(int(found.split('"mosquitto_pid": ')[1].split(",")[0].rstrip("}")), signal.SIGKILL)
+    change(house, gone, lambda s, d: devices.revoke(s, d, by="ann"))
+    kit.wait_until(lambda: house.broker.log().count("broker.ready") > before, 15)
+    house.again(client.handle, client.token).peer.ping()
+    assert house.dial().connect(gone.handle, gone.handle, gone.token).body[1] == 5
+
+
+def test_a_restart_renders_anew_and_keeps_what_was_retained(house):
+    client, token = house.device(), None
+    client.peer.publish(client.topic("state"), b"kept", 1, retain=True)
+    assert house.broker.stop() == 0
+    with house.database.transaction() as session:
+        token = devices.rotate(session, by_handle(session, client), by="ann")
+    house.broker.start()
+    assert house.dial().connect(client.handle, client.handle, client.token).body[1] == 5
+    house.again(client.handle, token)
+    hub = house.hub().peer
+    assert hub.subscribe((client.topic("state"), 1)) == [1]
+    assert hub.message().payload == b"kept"
