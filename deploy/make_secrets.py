@@ -11,6 +11,12 @@ import secrets
 import sys
 from pathlib import Path
 
+from broker.mosquitto.document import render
+from hub_protocol.topics import DEFAULT_ROOT
+
+# What MARVAIN_BROKER_ADMIN_USERNAME is when nobody sets it.
+ADMIN = "marvain_admin"
+
 
 def main(folder: Path, postgres: int, mosquitto: int) -> None:
     """Make what is missing in `folder`; the numbers are the groups of the two other services."""
@@ -20,7 +26,10 @@ def main(folder: Path, postgres: int, mosquitto: int) -> None:
     # What libpq reads by PGPASSFILE, and only when nobody else can.
     _keep(folder / "pgpass", f"*:*:*:*:{password}")
     _keep(folder / "hub-password", _random())
-    _keep(folder / "broker-admin-password", _random(), group=mosquitto)
+    password = _keep(folder / "broker-admin-password", _random())
+    # What Mosquitto's plugin begins with: nobody may do anything but the adapter, of whose password it has a hash.
+    document = render([], DEFAULT_ROOT, {ADMIN: password})
+    _keep(folder / "dynamic-security.json", document.decode(), group=mosquitto)
 
 
 def _random() -> str:
@@ -28,7 +37,7 @@ def _random() -> str:
 
 
 def _keep(file: Path, text: str, *, group: int | None = None) -> str:
-    """The file's line; written first when there is none yet. It is never there half."""
+    """What the file holds; written first when there is none yet. It is never there half."""
     if file.exists():
         return file.read_text(encoding="utf-8").strip()
     scratch = file.with_name(f".{file.name}.new")

@@ -63,11 +63,7 @@ def test_no_secret_stands_in_the_file(service):
             assert value.startswith(("/var/lib/marvain/secrets/", "/run/marvain/")), name
         assert not re.search(r"://[^/@]*:[^/@]+@", str(value)), f"{name} has a password in its URL"
     words = " ".join([*service.get("command", []), *service.get("healthcheck", {}).get("test", [])])
-    # What a command says of a password is the file that holds it.
-    assert set(re.findall(r"(?i)\S*(?:password|secret|token)\b\S*", words)) <= {
-        *("/var/lib/marvain/secrets", "password=/run/marvain/broker-admin-password", "$$password"),
-    }
-    assert not re.search(r"\s(-P|-pw|--token)\b", words)
+    assert not re.search(r"(?i)password|token\\b|\s(-P|-pw)\b", words)
 
 
 def test_files_of_the_host_are_read_only_and_ours(service, compose):

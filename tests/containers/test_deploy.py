@@ -3,6 +3,7 @@
 import http.server
 import importlib.util
 import io
+import json
 import os
 import re
 import socket
@@ -16,6 +17,7 @@ import psycopg
 import pytest
 
 from hub.one_hub import ONE_HUB_LOCK
+from hub.settings import Settings
 
 from .conftest import DEPLOY
 
@@ -37,15 +39,22 @@ class TestSecrets:
 
     def test_each_is_random_and_closed(self, tmp_path):
         made = self.make(tmp_path)
+        plugin = json.loads(made.pop("dynamic-security.json"))
         assert set(made) == {"database-password", "pgpass", "hub-password", "broker-admin-password"}
         assert made.pop("pgpass") == f"*:*:*:*:{made['database-password']}"
         assert len(set(made.values())) == 3
         assert all(re.fullmatch(r"[\w-]{43}", value) for value in made.values())
         modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
         # libpq does not read a password file that others may read.
-        assert (modes["pgpass"], modes["hub-password"]) == (0o600, 0o600)
-        assert (modes["database-password"], modes["broker-admin-password"]) == (0o440, 0o440)
+        assert {modes[name] for name in ("pgpass", "hub-password", "broker-admin-password")} == {0o600}
+        assert {modes[name] for name in ("database-password", "dynamic-security.json")} == {0o440}
         assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o711
+        # Mosquitto gets a hash, one client, and no right that all have.
+        assert made["broker-admin-password"] not in json.dumps(plugin)
+        assert [client["username"] for client in plugin["clients"]] == [
+            Settings.model_fields["broker_admin_username"].default
+        ]
+        assert not any(plugin["defaultACLAccess"].values())
 
     def test_a_second_run_changes_nothing_and_an_unfinished_one_is_finished(self, tmp_path):
         first = self.make(tmp_path)
@@ -55,7 +64,7 @@ class TestSecrets:
         second = self.make(tmp_path)
         assert second["pgpass"] == first["pgpass"]
         assert second["hub-password"] != first["hub-password"]
-        assert len(second) == 4
+        assert len(second) == 5
 
 
 class TestToken:

@@ -158,7 +158,10 @@ def main_job(project: Project, service: str, setup_token: str, hub: str = "mqtt:
         name = project.run("run", "-d", "-e", f"MARVAIN_SATELLITE_HUB={hub}", "satellite").split()[-1]
         try:
             wait_until(lambda: "online" in row(owner), "online on the page")
-            assert project.marvain(service, "device", "ping", "porch")["status"] == "succeeded"
+            [device] = project.marvain(service, "device", "list")
+            page = f"/devices/{device['device_id']}"
+            assert owner.post(f"{page}/ping").is_success
+            wait_until(lambda: "pong in" in owner.get(page).text, "the answer to the ping")
             project.marvain(service, "device", "revoke", "porch")
             assert docker("wait", name) == "77"
             assert "revoked" in docker("logs", name)
