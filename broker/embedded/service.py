@@ -1,6 +1,7 @@
 """The embedded broker as a service: database, listeners, store and reports put together, until told to stop."""
 
 import asyncio
+import functools
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -17,8 +18,11 @@ from broker.embedded.limits import Bounds
 from broker.embedded.listener import Server, listen, listener
 from broker.embedded.refusals import Refusals
 from broker.embedded.reporter import KIND, Reporter
+from broker.embedded.store import Store
 from broker.embedded.system import System
+from broker.embedded.tls import Certificate
 from hub.access import projection
+from hub.access.changes import Change
 from hub.database import Database
 from hub.settings import Settings
 
@@ -31,37 +35,62 @@ _THREADS: Final = 4
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Run until `stop` is set.
 
-    Raises PortUnavailable, SQLAlchemyError or psycopg.Error when it cannot start, and HubError for settings that do
-    not fit. SIGHUP has it read its certificate again.
+    Raises PortUnavailable, StoreUnavailable, SQLAlchemyError or psycopg.Error when it cannot start, and HubError for
+    settings that do not fit. SIGHUP has it read its certificate again.
     """
     certificate = tls.certificate(settings.tls_cert_file, settings.tls_key_file)
-    loop = asyncio.get_running_loop()
     database = Database(
         settings.database_url, pool_size=_THREADS + 1, statement_timeout_s=10.0, application_name="marvain broker"
     )
     executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="database")
     authority = DatabaseAuthority(database, executor, settings.root)
     refusals = Refusals(database, executor)
-    broker = Broker(authority, refusals, settings.root, Bounds.of(settings))
-    system = System(broker)
-    reporter = Reporter(broker, database, executor, lambda: _state(settings, broker))
-    servers: list[Server] = []
-    if certificate is not None:
-        loop.add_signal_handler(signal.SIGHUP, certificate.reload)
+    broker: Broker | None = None
+
+    def changed(change: Change) -> None:
+        if broker is not None:
+            broker.changed(change)
+
+    def review_all() -> None:
+        if broker is not None:
+            broker.review_all()
+
     try:
         await asyncio.to_thread(_announce, database)
-        await asyncio.to_thread(authority.start, broker.changed, broker.review_all)
+        # Changes are heard before the store's sessions are asked about, so that none falls between.
+        await asyncio.to_thread(authority.start, changed, review_all)
+        store = await asyncio.to_thread(_open_store, settings)
+        bounds = Bounds.of(settings)
+        broker = Broker(authority, refusals, settings.root, bounds, store, settings.broker_session_expiry_s)
+        reporter = Reporter(broker, database, executor, functools.partial(_state, settings, broker))
+        refusals.start()
+        await _serve(settings, broker, reporter, certificate, stop)
+    finally:
+        await authority.close()
+        await refusals.close()
+        executor.shutdown()
+        database.close()
+
+
+async def _serve(
+    settings: Settings, broker: Broker, reporter: Reporter, certificate: Certificate | None, stop: asyncio.Event
+) -> None:
+    system = System(broker)
+    servers: list[Server] = []
+    try:
         system.start()
         for kind, port in ((ListenerType.TCP, settings.mqtt_port), (ListenerType.WS, settings.ws_port)):
             servers.append(await listen(broker, listener(kind, settings.broker_host, port), certificate))
-        refusals.start()
         reporter.start()
+        if certificate is not None:
+            broker.loop.add_signal_handler(signal.SIGHUP, certificate.reload)
         log.info(
             "broker.ready",
             host=settings.broker_host,
             mqtt_port=settings.mqtt_port,
             ws_port=settings.ws_port,
             tls=certificate is not None,
+            store=str(settings.broker_store or ""),
         )
         await stop.wait()
         log.info("broker.stopping", connections=len(broker.connections))
@@ -70,11 +99,12 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             server.close()
         system.close()
         await broker.close()
-        await authority.close()
-        await refusals.close()
         await reporter.close()
-        executor.shutdown()
-        database.close()
+
+
+def _open_store(settings: Settings) -> Store | None:
+    folder = settings.broker_store
+    return Store.open(folder, sync=settings.broker_sync) if folder is not None else None
 
 
 def _announce(database: Database) -> None:

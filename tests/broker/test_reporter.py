@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -110,3 +111,19 @@ def test_after_an_outage_all_is_told_anew_and_a_new_broker_begins_with_nothing(
     house.broker.start()
     until(lambda: session_of(house, client.handle) is None)
     until(lambda: row(house, "SELECT 1 FROM broker_retained WHERE topic = :t", t=client.topic("state")) is None)
+
+
+def test_what_was_kept_is_reported_by_the_next_broker(house_with: Callable[..., House], tmp_path: Path) -> None:
+    house = house_with({"MARVAIN_BROKER_STORE": str(tmp_path / "store")})
+    client = house.device(clean=False)
+    client.peer.subscribe((client.topic("cmd", "#"), 1))
+    client.peer.publish(client.topic("state"), b"kept", 1, retain=True)
+    house.broker.stop(9)
+    with house.database.transaction() as session:
+        session.execute(text("TRUNCATE broker_sessions, broker_retained"))
+    house.broker.start()
+    seen = until(lambda: session_of(house, client.handle))
+    assert (seen.connected, seen.persistent) == (False, True)
+    assert seen.subscriptions == [[client.topic("cmd", "#"), 1]]
+    until(lambda: row(house, "SELECT 1 FROM broker_retained WHERE topic = :t", t=client.topic("state")))
+    assert (tmp_path / "store").stat().st_mode & 0o077 == 0
