@@ -1,6 +1,7 @@
 """What a grant is, and the exact meaning of topics and filters: matching, and covering one filter by another."""
 
 import itertools
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -11,6 +12,7 @@ Action = Literal["publish", "subscribe"]
 MAX_TOPIC_BYTES: Final = 65_535
 _SHARED: Final = "$share/"
 _END: Final = object()
+_MISUSED_WILDCARD: Final = re.compile(r"#.|[^/]#|[^/]\+|\+[^/]", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,28 +49,33 @@ class Book:
 
     def find(self, asked: str) -> Grant | None:
         """A grant that covers everything that `asked` (a valid filter or topic) can match; None when there is none."""
-        found = _find(self._tree, _levels(asked), 0)
-        return found if isinstance(found, Grant) else None
+        found: Grant | None = _find(self._tree, _levels(asked), 0)
+        return found
 
 
 def _find(node: dict[Any, Any], want: list[str], index: int) -> Any:
-    found = node.get("#")
-    if found is not None:
-        return found
-    if index == len(want):
-        return node.get(_END)
-    level = want[index]
-    if level == "#":
-        return None
-    below = node.get(level)
-    if below is not None:
-        found = _find(below, want, index + 1)
-        if found is not None or level == "+":
+    for at in range(index, len(want)):
+        found = node.get("#")
+        if found is not None:
             return found
-    below = node.get("+")
-    if below is None or (index == 0 and level[:1] == "$"):
-        return None
-    return _find(below, want, index + 1)
+        level = want[at]
+        if level == "#":
+            return None
+        plain = node.get(level)
+        any_level = node.get("+") if at or level[:1] != "$" else None
+        if plain is None:
+            if any_level is None:
+                return None
+            node = any_level
+            continue
+        if any_level is not None and any_level is not plain:
+            found = _find(plain, want, at + 1)
+            if found is not None:
+                return found
+            node = any_level
+            continue
+        node = plain
+    return node.get("#") or node.get(_END)
 
 
 def split_share(topic_filter: str) -> tuple[str, str]:
@@ -93,12 +100,7 @@ def valid_filter(text: str) -> bool:
     """Whether one can subscribe to `text`: 1 to 65,535 bytes, no NUL, `+` a whole level, `#` the whole last level."""
     if not _valid_text(text):
         return False
-    if "+" not in text and "#" not in text:
-        return True
-    levels = text.split("/")
-    if any("#" in level for level in levels[:-1]) or ("#" in levels[-1] and levels[-1] != "#"):
-        return False
-    return all(level == "+" or "+" not in level for level in levels)
+    return ("+" not in text and "#" not in text) or _MISUSED_WILDCARD.search(text) is None
 
 
 def covers(granted: str, asked: str) -> bool:
@@ -149,12 +151,11 @@ def _levels(text: str) -> list[str]:
 
     No topic is empty: so `#` matches what `+/#` does, and `/#` what `/+/#` does.
     """
-    levels = text.split("/")
-    if levels == ["#"]:
+    if text == "#":
         return ["+", "#"]
-    if levels == ["", "#"]:
+    if text == "/#":
         return ["", "+", "#"]
-    return levels
+    return text.split("/")
 
 
 def _valid_text(text: str) -> bool:
