@@ -12,6 +12,7 @@ from pathlib import Path
 import psycopg
 import sqlalchemy.exc
 
+from broker.mosquitto.server import find as find_mosquitto
 from hub import migrations
 from hub.database import libpq_url
 from hub.errors import HubError
@@ -45,6 +46,7 @@ def examine(instance: Instance) -> Iterator[Finding]:
     yield _folder(instance)
     yield _up(instance, running)
     yield from _database(instance, running)
+    yield from _mosquitto()
     if running is not None:
         yield _broker(running)
         yield _web(running)
@@ -87,6 +89,7 @@ def _database(instance: Instance, running: Running | None) -> Iterator[Finding]:
             yield _schema(url)
             if running is not None:
                 yield _hub(connection)
+                yield from _adapter(connection)
                 yield _demo(connection)
     except HubError as error:
         yield Finding("postgres", None if running is None else False, error.message)
@@ -130,6 +133,45 @@ def _hub(connection: psycopg.Connection) -> Finding:
     if count:
         return Finding("hub", False, f"{count} messages wait for longer than 10 s", "does the hub reach the broker?")
     return Finding("hub", True, "connected, nothing waits to be sent")
+
+
+def _mosquitto() -> Iterator[Finding]:
+    """Whether Mosquitto is here when it is asked for."""
+    if os.environ.get("MARVAIN_BROKER") != "mosquitto":
+        return
+    try:
+        installed = find_mosquitto()
+    except HubError as error:
+        yield Finding("mosquitto", False, error.message, "install it, or leave MARVAIN_BROKER unset")
+    else:
+        yield Finding("mosquitto", True, f"{installed.program} with {installed.plugin.name}")
+
+
+def _adapter(connection: psycopg.Connection) -> Iterator[Finding]:
+    """What the adapter of a broker that is not the embedded one last said of it."""
+    row = connection.execute(
+        "SELECT kind, reported_at > now() - interval '30 s', detail FROM broker_state WHERE kind <> 'embedded'"
+    ).fetchone()
+    if row is None:
+        return
+    kind, is_fresh, detail = row
+    if not is_fresh:
+        yield Finding("adapter", False, f"the adapter of the {kind} broker is silent", "read the lines of broker")
+    elif detail.get("open_defaults"):
+        allowed = ", ".join(detail["open_defaults"])
+        yield Finding(
+            "adapter",
+            False,
+            f"the broker allows without any grant: {allowed}",
+            "mosquitto_ctrl … setDefaultACLAccess … deny",
+        )
+    elif names := [*detail.get("needs_token", ()), *detail.get("foreign", ())]:
+        yield Finding(
+            "adapter", False, f"cannot get in: {', '.join(names)}", "give each a new token; see docs/brokers.md"
+        )
+    else:
+        found = detail.get("drift_found", 0)
+        yield Finding("adapter", True, f"{kind}: {detail.get('accounts', 0)} accounts held, {found} differences mended")
 
 
 def _broker(running: Running) -> Finding:

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -88,7 +88,7 @@ class Supervisor:
     async def _start(self) -> str:
         began = time.monotonic()
         host = self.wishes.host
-        chosen = ports.choose(host, self.wishes.asked, self.instance.last_ports())
+        chosen = self._choose(host)
         for note in chosen.notes:
             self.console.say(note, level="warning")
         url = await self._database()
@@ -98,11 +98,11 @@ class Supervisor:
         # The usual restart: nothing to migrate, so the services need not wait for what looks at that.
         if not self.instance.has_schema(digest):
             await preparing
-        local = addresses.to_dial(host)
+        local, mqtt_host = addresses.to_dial(host), _mqtt_host(host)
         for name in ("broker", "hub", "web"):
             self._add(name, [sys.executable, "-m", name], environment)
         await asyncio.gather(
-            self._until_ready("broker", lambda: addresses.listens(local, chosen.mqtt)),
+            self._until_ready("broker", lambda: addresses.listens(mqtt_host, chosen.mqtt)),
             self._until_ready("web", lambda: addresses.answers_http(local, chosen.web, "/sign-in")),
             self._until_ready("hub", self.children["hub"].ready.wait),
             preparing,
@@ -110,11 +110,11 @@ class Supervisor:
         prepared = preparing.result()
         self.instance.note_schema(digest)
         if prepared.demo:
-            self._add_demo(addresses.join(local, chosen.mqtt))
+            self._add_demo(addresses.join(mqtt_host, chosen.mqtt))
 
         running = Running(
             web=f"http://{addresses.join(local, chosen.web)}",
-            mqtt=addresses.join(local, chosen.mqtt),
+            mqtt=addresses.join(mqtt_host, chosen.mqtt),
             ws=addresses.join("127.0.0.1", chosen.ws),
             pid=os.getpid(),
             host=host,
@@ -176,6 +176,14 @@ class Supervisor:
             raise StartFault(told.message, told.exit_code)
         return told
 
+    def _choose(self, host: str) -> ports.Chosen:
+        """The ports of this run; those of a broker elsewhere are not ours to choose."""
+        asked = self.wishes.asked
+        if not _broker_is_elsewhere():
+            return ports.choose(host, asked, self.instance.last_ports())
+        chosen = ports.choose(host, Ports(web=asked.web), self.instance.last_ports())
+        return replace(chosen, mqtt=asked.mqtt or ports.USUAL["mqtt"], ws=asked.ws or ports.USUAL["ws"], notes=())
+
     def _environment(self, url: str, chosen: ports.Chosen) -> dict[str, str]:
         host = self.wishes.host
         level = "DEBUG" if os.environ.get("MARVAIN_LOG_LEVEL", "").upper() == "DEBUG" else "INFO"
@@ -186,7 +194,7 @@ class Supervisor:
             "MARVAIN_HUB_PASSWORD_FILE": str(self.instance.hub_password_file),
             "MARVAIN_BROKER_HOST": host,
             "MARVAIN_BROKER_STORE": os.environ.get("MARVAIN_BROKER_STORE") or str(self._broker_folder()),
-            "MARVAIN_MQTT_HOST": addresses.to_dial(host),
+            "MARVAIN_MQTT_HOST": _mqtt_host(host),
             "MARVAIN_MQTT_PORT": str(chosen.mqtt),
             "MARVAIN_WS_PORT": str(chosen.ws),
             "MARVAIN_WEB_HOST": host,
@@ -200,8 +208,10 @@ class Supervisor:
     def _broker_folder(self) -> Path:
         """Where the broker keeps what must survive a restart: people's messages, so for nobody else's eyes."""
         folder = self.instance.folder / "broker"
+        # Root's can be passed through, for Mosquitto's account and its own closed folder in there.
+        passable = os.environ.get("MARVAIN_BROKER") == "mosquitto" and os.geteuid() == 0
         folder.mkdir(mode=0o700, exist_ok=True)
-        folder.chmod(0o700)
+        folder.chmod(0o711 if passable else 0o700)
         return folder
 
     def _add(
@@ -263,6 +273,16 @@ class Supervisor:
             f"\nMarvain is up.\n\n  {enter}\n  web       {web}\n  MQTT      {mqtt}\n  WebSocket {web}/mqtt (browsers)\n"
             f"  data      {self.instance.folder}\n{_commands()}\n  Ctrl-C stops it; nothing is lost.\n"
         )
+
+
+def _broker_is_elsewhere() -> bool:
+    return os.environ.get("MARVAIN_BROKER") == "external"
+
+
+def _mqtt_host(host: str) -> str:
+    """Where hub and web find the broker: here, unless it runs elsewhere."""
+    local = addresses.to_dial(host)
+    return os.environ.get("MARVAIN_MQTT_HOST") or local if _broker_is_elsewhere() else local
 
 
 def _way_to(broker: str) -> list[str]:

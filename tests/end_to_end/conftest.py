@@ -48,13 +48,14 @@ def free_port() -> int:
 class Running:
     """A process whose output is kept."""
 
-    def __init__(self, argv: list[Any], log: Path) -> None:
+    def __init__(self, argv: list[Any], log: Path, variables: dict[str, str] | None = None) -> None:
         self.argv, self.log_path = [str(one) for one in argv], log
+        self.environment = os.environ | (variables or {})
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> "Running":
         with self.log_path.open("ab") as log:
-            self.process = subprocess.Popen(self.argv, stdout=log, stderr=log)
+            self.process = subprocess.Popen(self.argv, stdout=log, stderr=log, env=self.environment)
         return self
 
     def log(self) -> str:
@@ -69,7 +70,7 @@ class Running:
 class Instance:
     """One `marvain up` on free ports with its data in a folder of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, broker: str = "embedded") -> None:
         self.folder = folder
         self.data = folder / "data"
         ports = [free_port() for _ in range(3)]
@@ -77,6 +78,7 @@ class Instance:
             [BIN / "marvain", "up", "--data", self.data, "--no-demo"]
             + [f"--{name}-port={port}" for name, port in zip(("web", "mqtt", "ws"), ports, strict=True)],
             folder / "up.log",
+            {"MARVAIN_BROKER": broker},
         )
 
     def start(self) -> "Instance":
@@ -184,9 +186,15 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+def broker_kind() -> str:
+    """Which broker the instance of a module runs; modules that run on several have a fixture of their own."""
+    return "embedded"
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory, broker_kind: str) -> Iterator[Instance]:
     """The instance of a module, just started: nobody owns it yet."""
-    instance = Instance(tmp_path_factory.mktemp("instance"))
+    instance = Instance(tmp_path_factory.mktemp("instance"), broker_kind)
     try:
         yield instance.start()
     finally:

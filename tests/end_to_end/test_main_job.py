@@ -13,6 +13,12 @@ from .conftest import EMAIL, PASSWORD, wait_until
 pytestmark = pytest.mark.browser
 
 
+@pytest.fixture(scope="module", params=["embedded", "mosquitto"])
+def broker_kind(request: pytest.FixtureRequest) -> str:
+    """All of it on both: the rest of the product does not notice which broker runs."""
+    return request.param
+
+
 def stay(page: Page) -> None:
     """Mark this document: a reload would lose the mark."""
     page.evaluate("document.documentElement.dataset.stayed = 'yes'")
