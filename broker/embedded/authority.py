@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import uuid
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -26,8 +27,11 @@ log = structlog.get_logger(__name__)
 _WAIT_S: Final = 30.0
 _UNAVAILABLE: Final = Rejected("the database is away, so nobody can be admitted", SERVER_UNAVAILABLE)
 _OF_ANOTHER: Final = Refused("this credential belongs to another name", NOT_AUTHORIZED)
-# Names in one transaction.
+# Names in one transaction: of reviews, and of admissions, where each costs the checking of a secret as well.
 _MOST_AT_ONCE: Final = 500
+_MOST_ADMITTED: Final = 50
+# Transactions of admissions under way at once; whoever comes meanwhile waits for the next and shares it with others.
+_ADMITTING: Final = 2
 
 T = TypeVar("T")
 
@@ -48,6 +52,8 @@ class DatabaseAuthority:
         self._changes = 0
         self._changed: dict[str, int] = {}
         self._asking = 0
+        self._waiting: deque[tuple[str, str, asyncio.Future[Admitted | Rejected]]] = deque()
+        self._admitting: set[asyncio.Task[None]] = set()
         self._listener: Listener | None = None
         self._thread: threading.Thread | None = None
 
@@ -68,13 +74,34 @@ class DatabaseAuthority:
             await asyncio.to_thread(thread.join)
 
     async def admit(self, username: str, password: str) -> Admitted | Rejected:
-        return (await self._ask({username: password}, self._admit))[username]
+        verdict: asyncio.Future[Admitted | Rejected] = self._loop.create_future()
+        self._waiting.append((username, password, verdict))
+        if len(self._admitting) < _ADMITTING:
+            task = self._loop.create_task(self._admit_the_waiting())
+            self._admitting.add(task)
+            task.add_done_callback(self._admitting.discard)
+        return await verdict
 
     async def review_many(self, asked: Sequence[tuple[str, uuid.UUID]]) -> dict[str, Admitted | Rejected]:
         verdicts: dict[str, Admitted | Rejected] = {}
         for start in range(0, len(asked), _MOST_AT_ONCE):
             verdicts |= await self._ask(dict(asked[start : start + _MOST_AT_ONCE]), self._review)
         return verdicts
+
+    async def _admit_the_waiting(self) -> None:
+        """Many at once: after a restart of the broker everybody knocks in the same second."""
+        while self._waiting:
+            secrets: dict[str, str] = {}
+            verdicts: dict[str, asyncio.Future[Admitted | Rejected]] = {}
+            while self._waiting and len(secrets) < _MOST_ADMITTED and self._waiting[0][0] not in secrets:
+                username, secrets[username], verdicts[username] = self._waiting.popleft()
+            judged: dict[str, Admitted | Rejected] = {}
+            try:
+                judged = await self._ask(secrets, self._admit)
+            finally:
+                for name, verdict in verdicts.items():
+                    if not verdict.done():
+                        verdict.set_result(judged.get(name, _UNAVAILABLE))
 
     async def _ask(
         self, about: dict[str, T], question: Callable[[dict[str, T]], dict[str, Admitted | Rejected]]
@@ -100,8 +127,8 @@ class DatabaseAuthority:
     def _admit(self, about: dict[str, str]) -> dict[str, Admitted | Rejected]:
         now = datetime.now(UTC)
         with self._database.transaction() as session:
-            verdicts = {name: credentials.authenticate(session, name, secret, now) for name, secret in about.items()}
-            return self._judge(session, verdicts, now)
+            verdicts = credentials.authenticate_many(session, list(about.items()), now)
+            return self._judge(session, dict(zip(about, verdicts, strict=True)), now)
 
     def _review(self, about: dict[str, uuid.UUID]) -> dict[str, Admitted | Rejected]:
         now = datetime.now(UTC)

@@ -118,13 +118,15 @@ def verify_secret(secret: str, stored: str) -> bool:
     return hmac.compare_digest(actual, expected)
 
 
-_SELECT: Final = (
+_COLUMNS: Final = (
     "SELECT c.credential_id, c.username, c.kind, c.hash, c.replaced_at, c.expires_at, c.device_id, c.session_id,"
     " c.integration_id, coalesce(d.revoked_at, i.revoked_at) AS revoked_at,"
     " coalesce(d.revoked_by, i.revoked_by) AS revoked_by, coalesce(d.revoked_reason, i.revoked_reason)"
     " AS revoked_reason, a.name AS agent_name, a.disabled AS agent_disabled,"
     " s.expires_at AS session_expires_at, u.disabled AS user_disabled"
-    " FROM credentials c LEFT JOIN devices d USING (device_id) LEFT JOIN integrations i USING (integration_id)"
+)
+_OWNERS: Final = (
+    " LEFT JOIN devices d USING (device_id) LEFT JOIN integrations i USING (integration_id)"
     " LEFT JOIN agents a ON a.agent_id = coalesce(d.agent_id, i.agent_id)"
     " LEFT JOIN user_sessions s USING (session_id) LEFT JOIN users u ON u.user_id = s.user_id"
 )
@@ -144,8 +146,9 @@ def authenticate_many(
     names = list({username for username, _ in logins if _storable(username)})
     rows = session.execute(
         text(
-            "SELECT c.* FROM unnest(CAST(:names AS text[])) AS asked (name) CROSS JOIN LATERAL ("
-            f"{_SELECT} WHERE c.username = asked.name ORDER BY c.replaced_at DESC NULLS FIRST LIMIT :tries) c"
+            f"{_COLUMNS} FROM unnest(CAST(:names AS text[])) AS asked (name) CROSS JOIN LATERAL ("
+            "SELECT * FROM credentials WHERE username = asked.name ORDER BY replaced_at DESC NULLS FIRST LIMIT :tries"
+            f") c{_OWNERS}"
         ),
         {"names": names, "tries": _TRIES},
     ).all()
@@ -173,7 +176,9 @@ def recheck_many(
     session: Session, credential_ids: Collection[uuid.UUID], now: datetime
 ) -> dict[uuid.UUID, Authenticated | Refused]:
     """The same for many in one query; every id asked for has an answer."""
-    rows = session.execute(text(f"{_SELECT} WHERE c.credential_id = ANY(:ids)"), {"ids": list(credential_ids)}).all()
+    rows = session.execute(
+        text(f"{_COLUMNS} FROM credentials c{_OWNERS} WHERE c.credential_id = ANY(:ids)"), {"ids": list(credential_ids)}
+    ).all()
     answers: dict[uuid.UUID, Authenticated | Refused] = dict.fromkeys(credential_ids, _GONE)
     answers |= {row.credential_id: _verdict(row, row.username, now) for row in rows}
     return answers
