@@ -4,17 +4,29 @@ import asyncio
 import contextlib
 import resource
 import shutil
+import signal
+import struct
 import tempfile
-from collections.abc import Callable
+import time
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from psycopg import sql
+from sqlalchemy import make_url
 
 from broker.embedded.journal import Journal, StoreUnavailable
+from broker.embedded.store import Store
+from hub import devices
+from hub.access import credentials
+from hub.database import Database
+from hub.tables import Agent
 
 House = Any
 
@@ -223,3 +235,258 @@ def test_what_a_full_disk_refused_is_reported_and_written_later(tmp_path: Path) 
 
     run(tmp_path, fill)
     assert loaded(tmp_path) == {b"first": b"x" * 500, b"second": b"y" * 5_000, b"third": b"z"}
+
+
+@pytest.fixture(scope="module")
+def kept_house(
+    shared_house: House, postgres_url: str, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[House]:
+    """A database and a broker that keeps a store, for the tests of this file alone, which crash it."""
+    name = f"test_{uuid.uuid4().hex}"
+    folder = tmp_path_factory.mktemp("kept")
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(migrated_template))
+        )
+        url = make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
+        database = Database(url, application_name="marvain tests")
+        with database.transaction() as session:
+            agent = Agent(name="Home")
+            session.add(agent)
+            credentials.set_hub_password(session, shared_house.hub_password)
+        broker = type(shared_house.broker)(url, folder / "log", {"MARVAIN_BROKER_STORE": str(folder / "store")})
+        house = type(shared_house)(database, broker, agent, shared_house.hub_password)
+        broker.start()
+        yield house
+        house.hang_up()
+        broker.stop()
+        database.close()
+        assert "Traceback" not in broker.log(), broker.log()
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def stored_house(kept_house: House) -> Iterator[House]:
+    yield kept_house
+    kept_house.hang_up()
+
+
+def crash(house: House, number: int = signal.SIGKILL) -> None:
+    house.broker.stop(number)
+    house.hang_up()
+    house.broker.start()
+
+
+def pour(house: House, client: Any, publish: Callable[[int], bytes], until: Callable[[int], object]) -> int:
+    """Publish numbered messages, at most 500 unacknowledged, until the broker goes; how many it acknowledged."""
+    acknowledged = sent = 0
+    with contextlib.suppress(OSError):
+        while True:
+            if sent - acknowledged < 250:
+                client.peer.send(b"".join(publish(number) for number in range(sent, sent + 250)))
+                sent += 250
+            answer = client.peer.receive()
+            if answer is None:
+                break
+            if answer.kind == 4:
+                assert answer.packet_id == acknowledged % 60_000 + 1
+                acknowledged += 1
+                until(acknowledged)
+    return acknowledged
+
+
+def test_kill_9_in_the_middle_of_a_load_loses_nothing_that_was_acknowledged(stored_house: House) -> None:
+    house = stored_house
+    house.hub(clean=True).peer.disconnect()
+    hub, client = house.hub(clean=False), house.device()
+    assert hub.peer.subscribe((client.topic("event", "+"), 1)) == [1]
+    topics = [client.topic("event", name) for name in "abc"]
+
+    def publish(number: int) -> bytes:
+        topic = topics[number % 3]
+        return house.wire.publish(topic, b"%d" % number, 1, number % 60_000 + 1, retain=number % 50 < 3)
+
+    early: list[int] = []
+
+    def until(count: int) -> None:
+        if count == 1_000:
+            early.extend(int(hub.peer.message().payload) for _ in range(700))
+            hub.peer.close()
+        elif count == 4_321:
+            house.broker.process.kill()
+
+    acknowledged = pour(house, client, publish, until)
+    assert acknowledged >= 4_321
+    crash(house)
+    hub = house.hub(clean=False)
+    assert hub.session_present
+    late = [int(hub.peer.message().payload)]
+    while late[-1] < acknowledged - 1:
+        late.append(int(hub.peer.message().payload))
+    assert late == list(range(late[0], acknowledged)), "in order and without a gap"
+    assert early == list(range(700))
+    assert late[0] <= 700
+    fresh = house.hub()
+    assert not fresh.session_present
+    assert fresh.peer.subscribe((client.topic("event", "+"), 0)) == [0]
+    retained = {got.topic: int(got.payload) for got in (fresh.peer.message() for _ in range(3)) if got.retain}
+    for index, topic in enumerate(topics):
+        assert retained[topic] >= max(n for n in range(acknowledged) if n % 3 == index and n % 50 < 3)
+
+
+def test_what_was_in_flight_comes_again_with_its_identifier_and_what_waited_behind_it(stored_house: House) -> None:
+    house = stored_house
+    hub, client = house.hub(), house.device(clean=False)
+    assert client.peer.subscribe((client.topic("cmd", "#"), 1)) == [1]
+    for number in range(50):
+        hub.peer.publish(client.topic("cmd", "x", "1"), b"%d" % number, 1, number + 1)
+    first = [client.peer.receive() for _ in range(32)]
+    for got in (first[0], first[2]):
+        client.peer.send(b"\x40\x02" + got.packet_id.to_bytes(2, "big"))
+    flying = {int(got.payload): got.packet_id for got in (*first, client.peer.receive(), client.peer.receive())}
+    client.peer.ping()
+    for _ in range(2):
+        # The second time everything comes from a store that was read and written before.
+        crash(house)
+        again = house.again(client.handle, client.token, clean=False)
+        assert again.session_present
+        got = [again.peer.receive() for _ in range(32)]
+        numbers = [int(packet.payload) for packet in got]
+        # That an acknowledgement was forgotten costs a repeat and nothing more.
+        assert numbers == sorted(numbers)
+        assert [packet.dup for packet in got] == [True] * 32
+        assert all(flying[number] == packet.packet_id for number, packet in zip(numbers, got, strict=True))
+    again.peer.send(b"".join(puback(packet) for packet in got))
+    assert [int(again.peer.message().payload) for _ in range(numbers[-1] + 1, 50)] == list(range(numbers[-1] + 1, 50))
+
+
+def puback(packet: Any) -> bytes:
+    return b"\x40\x02" + packet.packet_id.to_bytes(2, "big")
+
+
+def test_the_states_of_qos_2_survive_on_both_sides(stored_house: House) -> None:
+    house = stored_house
+    hub, client = house.hub(clean=False), house.device(clean=False)
+    assert client.peer.subscribe((client.topic("cmd", "#"), 2)) == [2]
+    publishes = [house.wire.publish(client.topic("cmd", "x", "1"), b"%d" % n, 2, n + 1) for n in range(2)]
+    for publish in publishes:
+        hub.peer.send(publish)
+        assert hub.peer.receive().kind == 5
+    first, second = client.peer.receive(), client.peer.receive()
+    client.peer.send(b"\x50\x02" + first.packet_id.to_bytes(2, "big"))
+    assert client.peer.receive().kind == 6
+    crash(house)
+    hub, client = (house.again(one.handle, one.token, clean=False) for one in (hub, client))
+    released, repeated = client.peer.receive(), client.peer.receive()
+    assert (released.kind, released.packet_id) == (6, first.packet_id)
+    assert (repeated.kind, repeated.dup, repeated.packet_id) == (3, True, second.packet_id)
+    # What the broker took it does not take again, until its sender releases it.
+    hub.peer.send(bytes([publishes[0][0] | 8]) + publishes[0][1:])
+    assert hub.peer.receive().kind == 5
+    hub.peer.send(b"\x62\x02\0\1")
+    assert hub.peer.receive().kind == 7
+    assert client.peer.silent()
+    crash(house)
+    hub, client = (house.again(one.handle, one.token, clean=False) for one in (hub, client))
+    assert [client.peer.receive().kind for _ in range(2)] == [6, 3]
+    hub.peer.send(publishes[0])
+    assert hub.peer.receive().kind == 5
+    assert client.peer.receive().payload == b"0", "the identifier was free again"
+
+
+def test_who_may_not_come_back_has_no_session_any_more(stored_house: House) -> None:
+    house = stored_house
+    kept, revoked, rotated, late, narrowed = (house.device(clean=False) for _ in range(5))
+    hub = house.hub(clean=False)
+    clients = (kept, revoked, rotated, late, narrowed)
+    for client in clients:
+        assert client.peer.subscribe((client.topic("cmd", "#"), 1)) == [1]
+        client.peer.disconnect()
+        hub.peer.publish(client.topic("cmd", "x", "1"), b"x", 1)
+        hub.peer.publish(client.topic("presence"), b"y", 1, retain=True)
+    hub.peer.publish(kept.topic("presence"), b"", 1, retain=True)
+    hub.peer.disconnect()
+    house.broker.stop()
+    house.hang_up()
+    with house.database.transaction() as session:
+        devices.revoke(session, devices.by_handle(session, revoked.handle), by="tests", reason="stolen")
+        token = devices.rotate(session, devices.by_handle(session, rotated.handle), by="tests")
+        devices.by_handle(session, narrowed.handle).scopes = ["presence:write"]
+    folder = Path(house.broker.more["MARVAIN_BROKER_STORE"])
+
+    async def age(journal: Journal) -> None:
+        store = Store(journal)
+        (stored,) = [one for one in store.take_sessions() if one.username == late.handle]
+        assert stored.left_at > time.time() - 60
+        value = journal_session(stored.number, stored.credential_id, time.time() - 8 * 24 * 3600)
+        journal.put(b"S" + late.handle.encode(), value)
+
+    run(folder, age)
+    house.broker.start()
+    back = house.again(kept.handle, kept.token, clean=False)
+    assert back.session_present
+    assert back.peer.message().payload == b"x"
+    assert back.peer.silent()
+    for handle, secret in ((rotated.handle, token), (late.handle, late.token)):
+        assert not house.again(handle, secret, clean=False).session_present
+    narrow = house.again(narrowed.handle, narrowed.token, clean=False)
+    assert narrow.session_present
+    assert narrow.peer.silent(), "what it may not read any more is gone"
+    log = house.broker.log()
+    assert log.count("session.not_restored") == 3
+    assert revoked.handle in log
+    assert house.hub(clean=False).session_present
+
+
+def journal_session(number: int, credential_id: uuid.UUID, left_at: float) -> bytes:
+    return struct.pack(">Q16sd", number, credential_id.bytes, left_at)
+
+
+def test_on_a_full_disk_nothing_is_acknowledged_that_is_not_kept(stored_house: House) -> None:
+    house = stored_house
+    absent, client, plain = house.device(clean=False), house.device(), house.device()
+    hub = house.hub()
+    absent_topic = absent.topic("cmd", "x", "1")
+    assert absent.peer.subscribe((absent.topic("cmd", "#"), 1)) == [1]
+    assert plain.peer.subscribe((plain.topic("cmd", "#"), 1)) == [1]
+    absent.peer.disconnect()
+    process = house.broker.process.pid
+    largest = max(path.stat().st_size for path in house.broker.log_path.parent.rglob("*"))
+    resource.prlimit(process, resource.RLIMIT_FSIZE, (largest + 1024**2, resource.RLIM_INFINITY))
+    acknowledged = pour(
+        house, hub, lambda n: house.wire.publish(absent_topic, b"%5d" % n + b"x" * 5_000, 1, n + 1), lambda _: None
+    )
+    assert 0 < acknowledged < 1_000
+    assert "store.cannot_write" in house.broker.log()
+    # Nobody whose session would have to be kept, nothing that would have to be kept; but everything else goes on.
+    peer = house.dial()
+    assert peer.connect(absent.handle, absent.handle, absent.token, clean=False).body[1] == 3
+    hub = house.hub()
+    hub.peer.send(house.wire.publish(absent_topic, b"x", 1, 1))
+    assert hub.peer.receive() is None
+    hub = house.hub()
+    hub.peer.send(house.wire.publish(plain.topic("presence"), b"x", 1, 1, retain=True))
+    assert hub.peer.receive() is None
+    hub = house.hub()
+    plain = house.again(plain.handle, plain.token)
+    assert plain.peer.subscribe((plain.topic("cmd", "#"), 1)) == [1]
+    hub.peer.send(house.wire.publish(absent_topic, b"x"))
+    hub.peer.publish(plain.topic("cmd", "x", "1"), b"goes on", 1)
+    assert plain.peer.message().payload == b"goes on"
+    client.peer.close()
+    resource.prlimit(process, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    wait_for(lambda: "store.writes_again" in house.broker.log())
+    hub.peer.publish(absent_topic, b"99999 again", 1)
+    crash(house)
+    back = house.again(absent.handle, absent.token, clean=False)
+    numbers = [int(back.peer.message().payload[:5])]
+    while numbers[-1] != 99_999:
+        numbers.append(int(back.peer.message().payload[:5]))
+    assert numbers[:acknowledged] == list(range(acknowledged))
+
+
+def wait_for(true: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
