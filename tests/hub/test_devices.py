@@ -5,8 +5,8 @@ import json
 import pytest
 from sqlalchemy import text
 
-from hub import commands, devices, feed, outbox
-from hub.access import credentials
+from hub import audit, commands, devices, feed, outbox
+from hub.access import credentials, principals
 from hub.errors import Conflict, Invalid, NotFound
 from hub.tables import Agent, Space
 
@@ -140,3 +140,39 @@ def test_brokers_and_pages_are_told(database, agent, session):
     changes = [(one["type"], one["items"][0].get("change")) for one in told if one["type"] == "devices.updated"]
     assert changes == [("devices.updated", "added"), ("devices.updated", "revoked")]
     assert all(one["items"][0]["device_id"] == str(new.device.device_id) for one in told)
+
+
+def test_scopes_change_at_once_and_every_change_is_audited(database, agent, session):
+    session.commit()
+    with database.transaction() as work:
+        device = devices.add(work, agent.agent_id, "Porch", scopes=["presence:write"], by="ann").device
+    with database.listen("marvain_access") as listener:
+        with database.transaction() as work:
+            found = devices.find(work, agent.agent_id, device.device_id)
+            with pytest.raises(Invalid):
+                devices.set_scopes(work, found, ["events:everything"], by="ann")
+            devices.set_scopes(work, found, ["presence:write"], by="ann")
+            devices.set_scopes(work, found, ["events:write", "events:write"], by="bob")
+            principal = principals.load(work, "porch", "marvain/v1")
+        [notice] = listener.wait(5)
+    assert json.loads(notice.payload) == {
+        "username": "porch",
+        "kind": "changed",
+        "reason": "its scopes were changed by bob",
+    }
+    assert principal.scopes == ("events:write",)
+    with database.transaction() as work:
+        found = devices.find(work, agent.agent_id, device.device_id)
+        token = devices.rotate(work, found, by="ann")
+        devices.revoke(work, found, by="ann", reason="lost")
+        with pytest.raises(Conflict):
+            devices.set_scopes(work, found, ["*"], by="ann")
+        told = [(one.action, one.actor, one.before, one.after) for one in audit.entries(work, agent.agent_id)]
+        everything = work.execute(text("SELECT string_agg(a::text, '') FROM audit_entries a")).scalar_one()
+    assert list(reversed(told)) == [
+        ("device.added", "ann", None, {"name": "Porch", "handle": "porch", "scopes": ["presence:write"]}),
+        ("device.scopes_changed", "bob", {"scopes": ["presence:write"]}, {"scopes": ["events:write"]}),
+        ("device.rotated", "ann", None, None),
+        ("device.revoked", "ann", None, {"reason": "lost"}),
+    ]
+    assert token.rsplit(".", 1)[1] not in everything

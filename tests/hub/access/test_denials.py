@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import text
 
-from hub import devices, feed
+from hub import devices, feed, integrations
 from hub.access import changes, denials
 from hub.access.denials import Refusal
 from hub.database import Database
@@ -96,6 +96,17 @@ def test_recent_is_bounded_and_of_one_device(database: Database, agent: Agent) -
         device_id = devices.by_handle(session, "lamp").device_id
         assert len(denials.recent(session, device_id=device_id, limit=5)) == 5
         assert {denial.device_id for denial in denials.recent(session, agent_id=agent.agent_id)} == {device_id}
+
+
+def test_an_integrations_refusals_are_its_agents(database: Database, agent: Agent) -> None:
+    with database.transaction() as session:
+        new = integrations.add(session, agent.agent_id, "HA", by="tests", handle="ha").integration
+        denials.record(session, [refusal(principal="ext_ha"), refusal(principal="ha"), refusal(principal="ext_lamp")])
+        (found,) = denials.recent(session, integration_id=new.integration_id)
+        assert (found.principal, found.integration_id, found.device_id) == ("ext_ha", new.integration_id, None)
+        assert denials.recent(session, agent_id=agent.agent_id) == [found]
+        assert denials.recent(session, agent_id=agent.agent_id, principal="lamp\0") == []
+        assert denials.recent(session, agent_id=agent.agent_id, minutes=1) == []
 
 
 def test_changes_are_heard_after_the_commit_and_not_after_a_rollback(database: Database) -> None:
