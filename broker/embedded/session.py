@@ -150,6 +150,8 @@ class Session:
                 self.keeper.acknowledged(number)
         self.queue = deque(waiting for waiting in self.queue if keep(waiting[0]))
         self.queue_bytes = sum(waiting[0].size for waiting in self.queue)
+        # What went made room in the window, and no acknowledgement will come for it.
+        self.pump()
 
     def end(self) -> list[tuple[Sharing, Message]]:
         """The session is over: nothing of it is kept; returns what another member of a shared subscription may have.
