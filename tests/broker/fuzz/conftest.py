@@ -1,0 +1,6 @@
+"""The fuzzer lives with the benchmarks, at the root of the repository."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[3]))
