@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
-import pytest
 from sqlalchemy import text
 
 from hub import audit
@@ -131,13 +130,10 @@ async def test_another_agents_things_are_not_there(
         assert names == ["Secret role"]
 
 
-@pytest.mark.parametrize("bearer", ["devices", "integrations"])
-async def test_another_agents_device_or_integration_bears_no_role(
-    owner: httpx.AsyncClient, foreign: Foreign, bearer: str
-) -> None:
-    stranger = foreign.device_id if bearer == "devices" else foreign.integration_id
-    fields = {"name": "Reach", "grant_action": "publish", "grant_filter": "x/{agent}/#", bearer: str(stranger)}
-    problems = (await owner.post("/access/roles/check", data=fields)).json()["problems"]
-    assert [problem["field"].split(".")[0] for problem in problems] == [bearer]
-    assert (await owner.post("/access/roles", data=fields | {"do": "save"})).status_code == 422
+async def test_another_agents_device_or_integration_bears_no_role(owner: httpx.AsyncClient, foreign: Foreign) -> None:
+    for bearer, stranger in (("devices", foreign.device_id), ("integrations", foreign.integration_id)):
+        fields = {"name": "Reach", "grant_action": "publish", "grant_filter": "x/{agent}/#", bearer: str(stranger)}
+        problems = (await owner.post("/access/roles/check", data=fields)).json()["problems"]
+        assert [problem["field"].split(".")[0] for problem in problems] == [bearer]
+        assert (await owner.post("/access/roles", data=fields | {"do": "save"})).status_code == 422
     assert "Reach" not in (await owner.get("/access/roles")).text

@@ -59,7 +59,7 @@ async function answer(event, dialog) {
   if (button.getAttribute("aria-busy") === "true") return;
   button.setAttribute("aria-busy", "true");
   try {
-    const response = await request(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)) });
+    const response = await request(form.getAttribute("action"), { method: "POST", body: new URLSearchParams(new FormData(form)) });
     toast((await response.json()).message, { level: "good" });
     dialog.close();
   } catch (error) {

@@ -13,7 +13,8 @@ let question = 0;
 
 function address() {
   const query = new URLSearchParams([...new FormData(form)].filter(([, value]) => value));
-  return form.action.split("?")[0] + (query.size > 0 ? `?${query}` : "");
+  // Not form.action: that is the field of this name, where there is one.
+  return form.getAttribute("action").split("?")[0] + (query.size > 0 ? `?${query}` : "");
 }
 
 async function ask() {
