@@ -127,6 +127,7 @@ class Adapter:
                 self._look_soon = False
                 self._look(control)
                 next_look = time.monotonic() + self._look_every_s
+                next_report = 0.0
             if time.monotonic() >= next_report:
                 self._report()
                 next_report = time.monotonic() + REPORT_EVERY_S
@@ -139,6 +140,8 @@ class Adapter:
         names = {change.username for change in heard if change.username != EVERYBODY}
         wanted, secrets, spent = self._read(None if everybody else names)
         if everybody:
+            # Rare, and the time to look whether the plugin still is as it was left.
+            self._look_soon = True
             names |= self._accounts.keys() | wanted.keys()
         ends = {change.username: change for change in heard if change.kind != "changed"}
         self._bring(control, names, wanted, secrets, ends)

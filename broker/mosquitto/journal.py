@@ -73,7 +73,8 @@ Event = Connected | Disconnected | Subscribed | WillSeen | DeniedPublish | Denie
 
 # Everything but what comes with each message: that must cost next to nothing.
 _LINE: Final = re.compile(rb"^(?!Received P|Sending P|Received D|dynsec: |No will )([^\n]+)$", re.MULTILINE)
-_NAME: Final = r"([A-Za-z0-9_-]+)"
+# No name of ours begins like a word of Mosquitto's own.
+_NAME: Final = r"([a-z0-9][a-z0-9_-]*)"
 _NEW: Final = re.compile(r"New connection from (.+):(\d+) on port (\d+)\.$")
 _CONNECTED: Final = re.compile(
     rf"New client connected from (.+):(\d+) as {_NAME} \(p\d, c([01]), k(\d+), u'{_NAME}'\)\.$"

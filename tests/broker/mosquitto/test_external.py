@@ -1,0 +1,165 @@
+"""A Mosquitto that runs already, for others too: driven over $CONTROL alone, and mended when somebody meddles."""
+
+import json
+import signal
+import subprocess
+import uuid
+
+import pytest
+
+from broker.mosquitto.document import CONTROL, RESPONSE, render
+from broker.mosquitto.server import find
+from hub import devices
+from hub.access import changes, projection
+
+ROOT = "marvain/v1"
+
+
+@pytest.fixture(scope="module")
+def house(house_with, kit, tmp_path_factory):
+    """Debian's Mosquitto with an admin and a client of somebody else's, and beside it the adapter."""
+    folder, port = tmp_path_factory.mktemp("external"), kit.free_port()
+    document = json.loads(render([], ROOT, {"boss": "admin-of-the-tests"}))
+    admin = {"rolename": "admin", "acls": []}
+    for kind in ("publishClientSend", "publishClientReceive", "subscribePattern"):
+        admin["acls"].append({"acltype": kind, "topic": "$CONTROL/#", "priority": 0, "allow": True})
+    document["roles"] = [admin]
+    document["clients"][0]["roles"] = [{"rolename": "admin"}]
+    foreign = json.loads(render([], ROOT, {"printer": "of-somebody-else"}))["clients"][0] | {"roles": []}
+    document["clients"].append(foreign)
+    (folder / "dynamic-security.json").write_text(json.dumps(document))
+    (folder / "password").write_text("admin-of-the-tests\n")
+    (folder / "mosquitto.conf").write_text(
+        f"allow_anonymous false\nuser root\nplugin {find().plugin}\nlistener {port} 127.0.0.1\n"
+        f"plugin_opt_config_file {folder}/dynamic-security.json\nlog_type none\n"
+    )
+    process = subprocess.Popen([find().program, "-c", folder / "mosquitto.conf"])
+    try:
+        house = house_with(
+            {
+                "MARVAIN_BROKER": "external",
+                "MARVAIN_BROKER_ADMIN_USERNAME": "boss",
+                "MARVAIN_BROKER_ADMIN_PASSWORD_FILE": str(folder / "password"),
+                "MARVAIN_HUB_PASSWORD_FILE": str(hub_password(folder)),
+                "MARVAIN_BROKER_STORE": str(folder / "store"),
+                "MARVAIN_MQTT_PORT": str(port),
+            }
+        )
+        house.broker.port = port
+        yield house
+        assert "Traceback" not in house.broker.log(), house.broker.log()
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(10)
+
+
+def hub_password(folder):
+    file = folder / "hub-password"
+    file.write_text("hub-password-of-the-tests\n")
+    return file
+
+
+class Boss:
+    """Somebody with the admin's password and a mind of his own."""
+
+    def __init__(self, house):
+        self.house = house
+        self.peer = house.again("boss", "admin-of-the-tests").peer
+        self.peer.subscribe((RESPONSE, 0))
+
+    def do(self, *commands):
+        """The answers; the plugin sends everybody's to all who listen."""
+        mine = uuid.uuid4().hex
+        marked = [command | {"correlationData": mine} for command in commands]
+        self.peer.send(self.house.wire.publish(CONTROL, json.dumps({"commands": marked}).encode()))
+        while True:
+            answers = json.loads(self.peer.message().payload)["responses"]
+            if answers and answers[0].get("correlationData") == mine:
+                return answers
+
+    def ask(self, command, **more):
+        return self.do({"command": command, **more})[0].get("data")
+
+
+@pytest.fixture
+def boss(house):
+    yield Boss(house)
+    house.hang_up()
+
+
+def detail(house):
+    with house.database.transaction() as session:
+        return projection.state(session).detail
+
+
+def look(house):
+    with house.database.transaction() as session:
+        changes.announce(session, changes.EVERYBODY, "changed")
+
+
+def test_a_device_that_is_added_can_come_at_once_and_one_that_is_revoked_cannot(house, boss):
+    hub = house.hub().peer
+    client = house.device()
+    client.peer.subscribe((client.topic("denied"), 0))
+    with house.database.transaction() as session:
+        devices.revoke(session, devices.by_handle(session, client.handle), by="ann", reason="sold")
+    assert b"revoked by ann: sold" in client.peer.message().payload
+    assert client.peer.closed()
+    assert house.dial().connect(client.handle, client.handle, client.token).body[1] == 5
+    hub.ping()
+    assert boss.ask("getClient", username=client.handle) is None
+
+
+def test_what_somebody_changed_by_hand_is_mended_and_reported(house, boss, kit):
+    client = house.device()
+    role = f"marvain.{client.handle}"
+    before = detail(house).get("drift_found", 0)
+    boss.do(
+        {"command": "addRoleACL", "rolename": role, "acltype": "publishClientSend", "topic": "#", "allow": True},
+        {"command": "addClientRole", "username": client.handle, "rolename": "admin"},
+        {"command": "setClientId", "username": client.handle, "clientid": "another"},
+        {"command": "createRole", "rolename": "marvain.nobody"},
+    )
+    look(house)
+
+    def mended():
+        found = boss.ask("getClient", username=client.handle)["client"]
+        return (found["roles"], found["clientid"]) == ([{"rolename": role}], client.handle)
+
+    kit.wait_until(mended)
+    acls = boss.ask("getRole", rolename=role)["role"]["acls"]
+    assert not [acl for acl in acls if acl["acltype"] == "publishClientSend" and acl["topic"] == "#"]
+    assert boss.ask("getRole", rolename="marvain.nobody") is None
+    house.again(client.handle, client.token).peer.ping()
+    kit.wait_until(lambda: detail(house)["drift_found"] >= before + 2, 8)
+
+
+def test_what_is_not_ours_is_left_alone(house, boss, kit):
+    with house.database.transaction() as session:
+        devices.add(session, house.agent.agent_id, "Printer", scopes=["*"], by="ann", handle="printer")
+    look(house)
+    kit.wait_until(lambda: detail(house).get("foreign") == ["printer"], 8)
+    assert boss.ask("getClient", username="printer")["client"]["roles"] == []
+    assert house.again("printer", "of-somebody-else")
+
+
+def test_defaults_that_allow_are_reported(house, boss, kit):
+    allowed = {"acltype": "publishClientSend", "allow": True}
+    boss.do({"command": "setDefaultACLAccess", "acls": [allowed]})
+    look(house)
+    kit.wait_until(lambda: detail(house).get("open_defaults") == ["publishClientSend"], 8)
+    boss.do({"command": "setDefaultACLAccess", "acls": [allowed | {"allow": False}]})
+    look(house)
+    kit.wait_until(lambda: detail(house).get("open_defaults") == [], 8)
+
+
+def test_a_secret_that_is_lost_shuts_out_and_is_reported(house, boss, kit):
+    client = house.device()
+    boss.do({"command": "deleteClient", "username": client.handle})
+    look(house)
+    kit.wait_until(lambda: client.handle in detail(house).get("needs_token", []), 8)
+    with house.database.transaction() as session:
+        token = devices.rotate(session, devices.by_handle(session, client.handle), by="ann")
+    house.again(client.handle, token).peer.ping()
+    look(house)
+    kit.wait_until(lambda: client.handle not in detail(house).get("needs_token", []), 8)
