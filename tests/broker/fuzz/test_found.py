@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench.fuzz_play import NAMES, ROOT, SMALL, Play, packet, string
+from bench.fuzz_clients import packet, string
+from bench.fuzz_play import NAMES, ROOT, SMALL, Play
 from broker.embedded.limits import LIMITS
 from broker.embedded.message import Message
 from broker.embedded.session import Session
