@@ -16,6 +16,7 @@ from hub.access.grants import valid_topic
 
 # The route's `refused` while what it leads to cannot be stored. It is never said to anybody.
 _UNKEPT: Final = "cannot be stored"
+_NOWHERE: Final = Way(Route((), "no topic yet"))
 
 
 def read(exchange: Exchange, connection: Link, data: bytes) -> int:  # noqa: C901, PLR0912, PLR0915 - the hot path is one loop on purpose
@@ -25,6 +26,10 @@ def read(exchange: Exchange, connection: Link, data: bytes) -> int:  # noqa: C90
     connection.needed = 0
     session = connection.session
     published = acknowledged = controls = 0
+    # Messages mostly come in runs on one topic: it is looked up, and they are counted, once per run.
+    way, run = _NOWHERE, 0
+    last: bytes | None = None
+    route = way.route
     while end - pos >= 2:
         head = data[pos]
         length = data[pos + 1]
@@ -51,12 +56,15 @@ def read(exchange: Exchange, connection: Link, data: bytes) -> int:  # noqa: C90
             if payload > stop:
                 raise MalformedPacket("PUBLISH: ends within the topic or before the packet identifier")
             topic = data[body + 2 : topic_end]
-            way = connection.routes.get(topic)
-            if way is None or not way.route.live:
-                way = _way(exchange, connection, topic)
-            way.count += 1
-            published += 1
-            route = way.route
+            if topic != last or not route.live:
+                if run:
+                    way.count += run
+                    published += run
+                    run = 0
+                found = connection.routes.get(topic)
+                way = found if found is not None and found.route.live else _way(exchange, connection, topic)
+                route, last = way.route, topic
+            run += 1
             if not qos:
                 if head & 8:
                     raise MalformedPacket("PUBLISH: DUP is set at QoS 0")
@@ -91,14 +99,18 @@ def read(exchange: Exchange, connection: Link, data: bytes) -> int:  # noqa: C90
             session.acknowledge(data[body] << 8 | data[body + 1])
         else:
             controls += 1
+            way.count += run
+            published += run
+            run = 0
             _control(exchange, connection, head, data[body:stop])
             session = connection.session
             if connection.state != "open":
                 pos = stop
                 break
         pos = stop
+    way.count += run
     flow = connection.flow
-    flow.published += published
+    flow.published += published + run
     flow.acknowledged += acknowledged
     flow.controls += controls
     return pos
