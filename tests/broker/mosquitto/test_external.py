@@ -1,8 +1,11 @@
 """A Mosquitto that runs already, for others too: driven over $CONTROL alone, and mended when somebody meddles."""
 
 import json
+import os
 import signal
+import socket
 import subprocess
+import sys
 import uuid
 
 import pytest
@@ -163,3 +166,46 @@ def test_a_secret_that_is_lost_shuts_out_and_is_reported(house, boss, kit):
     house.again(client.handle, token).peer.ping()
     look(house)
     kit.wait_until(lambda: client.handle not in detail(house).get("needs_token", []), 8)
+
+
+def test_what_is_rendered_lets_in_who_may_come_with_the_tokens_that_are_out(house, kit, tmp_path):
+    client, revoked = house.device(), house.device()
+    with house.database.transaction() as session:
+        devices.revoke(session, devices.by_handle(session, revoked.handle), by="ann")
+    (tmp_path / "password").write_text("admin-of-the-file\n")
+    rendered = tmp_path / "dynamic-security.json"
+    run = subprocess.run(
+        [
+            *(sys.executable, "-m", "marvain", "broker", "render", "--output", rendered),
+            *("--admin-password-file", tmp_path / "password", "--data", tmp_path / "data"),
+        ],
+        env=os.environ | {"MARVAIN_DATABASE_URL": house.database.url},
+        capture_output=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert rendered.stat().st_mode & 0o777 == 0o600
+    port = kit.free_port()
+    (tmp_path / "mosquitto.conf").write_text(
+        f"allow_anonymous false\nuser root\nplugin {find().plugin}\nlistener {port} 127.0.0.1\n"
+        f"plugin_opt_config_file {rendered}\nlog_type none\n"
+    )
+    process = subprocess.Popen([find().program, "-c", tmp_path / "mosquitto.conf"])
+    try:
+
+        def listens():
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", port)) == 0
+
+        def let_in(name, secret):
+            return house.dial(port).connect(name, name, secret).body[1]
+
+        kit.wait_until(listens)
+        assert let_in(client.handle, "wrong") == 5
+        assert let_in(client.handle, client.token) == 0
+        assert let_in(revoked.handle, revoked.token) == 5
+        assert let_in("hub_service", house.hub_password) == 0
+        assert let_in("marvain_admin", "admin-of-the-file") == 0
+    finally:
+        process.terminate()
+        process.wait(10)
