@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import text
 
-from hub import commands, devices, feed, outbox
+from hub import audit, commands, devices, feed, outbox
+from hub.access import traffic
 from hub.sweeper import Sweeper, tidy
 
 NOW = datetime.now(UTC)
@@ -115,11 +116,16 @@ def test_commands_expire_though_the_broker_is_away(database, session, porch):
 
 def test_tidying_removes_what_has_had_its_time_and_nothing_else(session, porch):
     revision = feed.revision(session, porch.agent_id)
+    for hours in (1, 24, 28):
+        traffic.record(session, {("porch", f"before {hours} h"): 1}, NOW - timedelta(hours=hours))
     tidy(session, NOW)
+    kept = session.execute(text("SELECT topic FROM traffic ORDER BY last_at DESC")).scalars()
+    assert list(kept) == ["before 1 h", "before 24 h"]
     assert len(feed.since(session, porch.agent_id, 0).messages) == revision
     tidy(session, after(2 * 86_400))
     assert feed.since(session, porch.agent_id, 0).reset
     assert devices.view(session, porch.agent_id, porch.device_id).token_created_at is not None
+    assert audit.entries(session, porch.agent_id) != []
 
 
 def test_a_device_that_is_being_written_does_not_stop_the_sweep(database, session, porch):

@@ -64,6 +64,17 @@ def test_a_device_from_first_to_last(run: Callable) -> None:
     assert refusal(run("device", "rotate", added["handle"]))[0] == 4
 
 
+def test_an_integration_from_first_to_last(run: Callable) -> None:
+    assert refusal(run("integration", "add", "HA", "--role", "Gardener")) == (3, "role")
+    added = answer(run("integration", "add", "Home Assistant", "--handle", "ha"))
+    assert (added["username"], added["token"][:11]) == ("ext_ha", "mv1.ext_ha.")
+    (row,) = answer(run("integration", "list"))
+    assert (row["username"], row["roles"], row["integration_id"]) == ("ext_ha", [], added["integration_id"])
+    assert added["token"] not in json.dumps(row)
+    assert answer(run("integration", "rotate", "ext_ha"))["token"] != added["token"]
+    assert answer(run("integration", "revoke", "ha", "--reason", "sold"))["revoked_at"]
+
+
 def test_people(run: Callable) -> None:
     assert refusal(run("user", "add", "no address")) == (2, "email")
     assert refusal(run("user", "add", "ann@example.org", "--password-stdin", stdin="short\n"))[0] == 2
@@ -76,6 +87,9 @@ def test_people(run: Callable) -> None:
     assert "/invite/" in second["link"]
     assert refusal(run("user", "add", "eve@example.org", "--role", "owner")) == (4, "role")
     assert refusal(run("user", "add", "ann@example.org"))[0] == 4
+    assert refusal(run("user", "role", "ann@example.org", "guest")) == (4, "role")
+    assert answer(run("user", "role", "ben@example.org", "blocked"))["role"] == "blocked"
+    answer(run("user", "remove", "ben@example.org"))
     assert "/invite/" in answer(run("user", "reset", "ann@example.org"))["link"]
     assert refusal(run("user", "reset", "nobody@example.org")) == (3, "email")
     # Who never signed in may get another link; the earlier one no longer works then.

@@ -1,5 +1,6 @@
 """The decision and its words: refusals first."""
 
+import time
 import uuid
 
 import pytest
@@ -122,3 +123,21 @@ def test_require_names_the_missing_scope() -> None:
         decide.require(["*"], "events:own")
     decide.require(["events:*"], "events:write")
     decide.require(["*"], "memories:read")
+
+
+def test_a_verdict_costs_the_same_with_ten_grants_and_with_two_hundred() -> None:
+    def cost(more: int) -> float:
+        extra = (Grant("publish", f"{ROOT}/x/{AGENT}/{number}/+", "the role R") for number in range(more))
+        principal = Principal("lamp", "device", (*device_grants("lamp", ["*"], ROOT), *extra), ROOT)
+        best = float("inf")
+        for _ in range(9):
+            started = time.process_time()
+            for _ in range(500):
+                decide.publish(principal, f"{ROOT}/d/lamp/event/door_open")
+                decide.subscribe(principal, f"{ROOT}/d/lamp/cmd/+/+")
+                decide.receive(principal, f"{ROOT}/d/lamp/cmd/ping/1")
+                decide.publish(principal, f"{ROOT}/d/door/state")
+            best = min(best, time.process_time() - started)
+        return best
+
+    assert cost(200) < 3 * cost(0)
