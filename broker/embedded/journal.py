@@ -151,21 +151,23 @@ class Journal:
 
     def put(self, key: bytes, value: bytes, *, urgent: bool = True) -> None:
         self._pending[key] = value
-        self._changed(urgent)
+        if not self._urgent:
+            self._changed(urgent)
 
     def delete(self, key: bytes, *, urgent: bool = True) -> None:
         """Forget a key; what was never written leaves no trace."""
         self._pending.pop(key, None)
         if key in self._index or key in self._writing:
             self._pending[key] = None
-            self._changed(urgent)
+            if not self._urgent:
+                self._changed(urgent)
 
     def _changed(self, urgent: bool) -> None:  # noqa: FBT001
-        if urgent and not self._urgent:
+        if urgent:
             self._urgent = True
             if not self.failing:
                 self._schedule()
-        elif not urgent and self._timer is None:
+        elif self._timer is None:
             self._timer = self._loop.call_later(_LINGER_S, self._linger)
 
     def _linger(self) -> None:
@@ -270,6 +272,7 @@ class Journal:
             # What it still held must be safe elsewhere before it goes.
             os.fdatasync(self._file)
             outdated[1].unlink(missing_ok=True)
+            self._sync_folder()
         return len(data)
 
     def _sync_folder(self) -> None:

@@ -268,3 +268,32 @@ def test_the_hubs_session_keeps_everything_while_it_is_away(own_house: House) ->
     got = [hub.peer.message() for _ in range(wanted - 500)]
     assert [int(message.payload) for message in got] == list(range(500, wanted))
     assert [message.dup for message in got[:2_001]] == [True] * 2_000 + [False]
+
+
+def test_a_kicked_client_is_told_and_may_come_back_to_its_session(house: House) -> None:
+    hub, client = house.hub(), house.device(clean=False)
+    client.peer.subscribe((client.topic("denied"), 0), (client.topic("cmd", "#"), 1))
+    client.peer.publish(client.topic("state"), b"here", 1, retain=True)
+    with house.database.transaction() as session:
+        house.changes.announce(session, client.handle, "kicked", "go and come again")
+    assert b"go and come again" in client.peer.message(1.0).payload
+    assert client.peer.closed(1.0)
+    hub.peer.publish(client.topic("cmd", "x", "1"), b"waited", 1)
+    again = house.again(client.handle, client.token, clean=False)
+    assert again.session_present
+    assert again.peer.message().payload == b"waited"
+    hub.peer.subscribe((client.topic("state"), 0))
+    assert hub.peer.message().payload == b"here"
+
+
+def test_a_devices_retained_bytes_are_bounded(house: House) -> None:
+    client = house.device()
+    client.peer.subscribe((client.topic("denied"), 0))
+    large = b"x" * 200_000
+    for number in range(5):
+        client.peer.publish(client.topic("event", f"e{number}"), large, 1, retain=True)
+    client.peer.publish(client.topic("event", "e4"), large, 1, retain=True)
+    client.peer.send(house.wire.publish(client.topic("event", "e5"), large, 0, retain=True))
+    assert b"bytes in retained messages" in client.peer.message().payload
+    client.peer.publish(client.topic("event", "e0"), b"", 1, retain=True)
+    client.peer.publish(client.topic("event", "e5"), large, 1, retain=True)
