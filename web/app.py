@@ -21,6 +21,7 @@ from web.pages import (
     access_try,
     devices,
     events,
+    integration_roles,
     integrations,
 )
 from web.security import Guard
@@ -71,6 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(page.router)
     app.include_router(access_history.router)
     app.include_router(integrations.router)
+    app.include_router(integration_roles.router)
 
     # The last one added is the outermost: the guard sees everything first and its headers stand on every answer.
     app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=5)

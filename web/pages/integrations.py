@@ -1,6 +1,5 @@
 """Integrations for people: the list, one integration's page, adding, rotating, revoking them, giving them roles."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -10,49 +9,22 @@ from sqlmodel import Session
 
 from hub import integrations
 from hub.access import denials, live_sessions, principals, roles
-from hub.access.preview import preview_revoking
-from hub.access.roles import GrantDraft, RoleDraft
+from hub.access.preview import Preview, preview_revoking
 from hub.errors import Conflict, Invalid, NotFound
 from hub.integrations import IntegrationView
 from hub.settings import Settings
 from web.dependencies import AdminAgent, AgentContext, CurrentVisitor, Db, MemberAgent, Now, WebSettings
-from web.pages.access_frame import address, open_topics, show
+from web.pages import integration_presets
+from web.pages.access_frame import address, show
+from web.pages.role_choice import RoleChoice
 from web.templating import redirect
 
 router = APIRouter(prefix="/integrations")
 
 REFUSALS_SHOWN: Final = 10
 REASON_MAX: Final = 200
-_ANOTHER: Final = "Look at the page again: something changed in the meantime."
 
-Ids = Annotated[list[UUID] | None, Form(max_length=500)]
 Text = Annotated[str, Form(max_length=400)]
-
-
-@dataclass(frozen=True, slots=True)
-class Preset:
-    """A role that is offered while it does not exist; ticking it makes it."""
-
-    key: str
-    name: str
-    about: str
-    grants: tuple[GrantDraft, ...]
-
-
-PRESETS: Final = (
-    Preset(
-        "watch",
-        "Watches everything",
-        "Hears what pages of this agent are told: presence, events, commands and denials, and the hub's status.",
-        (GrantDraft("subscribe", "ui/{agent}/#"), GrantDraft("subscribe", "hub/status")),
-    ),
-    Preset(
-        "space",
-        "Own space",
-        "Writes and hears below x/{agent}/, a space of this agent where devices and integrations talk to each other.",
-        (GrantDraft("publish", "x/{agent}/#"), GrantDraft("subscribe", "x/{agent}/#")),
-    ),
-)
 
 
 @router.get("")
@@ -91,7 +63,9 @@ def add(
     values = {"name": name, "handle": handle, "roles": roles or [], "presets": presets or []}
     try:
         with session.begin_nested():
-            borne = _ids(roles or []) + _made(session, current, settings, presets or [], by=visitor.label)
+            borne = _ids(roles or []) + integration_presets.made(
+                session, current.agent_id, settings, presets or [], by=visitor.label
+            )
             added = integrations.add(
                 session, current.agent_id, name, by=visitor.label, handle=handle.strip() or None, roles=borne
             )
@@ -100,7 +74,7 @@ def add(
             raise
         return _form(request, session, current, values, {error.field: error.message})
     session.flush()
-    view = _find(session, current.agent_id, added.integration.integration_id)
+    view = find(session, current.agent_id, added.integration.integration_id)
     return _token_page(request, current, session, settings, view, added.token, is_new=True)
 
 
@@ -114,7 +88,7 @@ def open_one(
     was: Annotated[str | None, Query(max_length=20_000)] = None,
 ) -> Response:
     """Everything about one integration; `was` are the roles before a change that was just saved."""
-    return _page(request, current, session, settings, integration_id, was=was)
+    return page(request, current, session, settings, integration_id, was=was)
 
 
 @router.post("/{integration_id}/name")
@@ -131,36 +105,16 @@ def rename(
     try:
         integrations.rename(session, current.agent_id, integration_id, name, by=visitor.label)
     except Invalid as error:
-        return _page(
+        return page(
             request, current, session, settings, integration_id, typed_name=name, errors={"name": error.message}
         )
     return redirect(request, address(current, f"/integrations/{integration_id}"), message="Renamed.")
 
 
-@router.post("/{integration_id}/roles")
-def give_roles(
-    request: Request,
-    integration_id: UUID,
-    current: AdminAgent,
-    visitor: CurrentVisitor,
-    session: Db,
-    settings: WebSettings,
-    roles: Ids = None,
-    was: Annotated[str, Form(max_length=20_000)] = "",
-) -> Response:
-    """Have it bear these roles and no others; `was` are those that the form began with."""
-    found = _find(session, current.agent_id, integration_id)
-    if was != _roles_of(found):
-        return _page(request, current, session, settings, integration_id, problem=_ANOTHER)
-    integrations.set_roles(session, current.agent_id, integration_id, roles or [], by=visitor.label)
-    where = address(current, f"/integrations/{integration_id}", was=_roles_of(found) or "-")
-    return redirect(request, f"{where}#roles")
-
-
 @router.get("/{integration_id}/rotate")
 def ask_to_rotate(request: Request, integration_id: UUID, current: AdminAgent, session: Db) -> Response:
     """The question before its token is replaced."""
-    found = _find(session, current.agent_id, integration_id)
+    found = find(session, current.agent_id, integration_id)
     return show(
         request,
         "confirm.html",
@@ -191,7 +145,7 @@ def rotate(
     """Replace its token and show the new one, this once."""
     token = integrations.rotate(session, current.agent_id, integration_id, by=visitor.label)
     session.flush()
-    view = _find(session, current.agent_id, integration_id)
+    view = find(session, current.agent_id, integration_id)
     return _token_page(request, current, session, settings, view, token, is_new=False)
 
 
@@ -223,28 +177,12 @@ def revoke(
     return redirect(request, address(current, f"/integrations/{integration_id}"), message="It is revoked.")
 
 
-def _find(session: Session, agent_id: UUID, integration_id: UUID) -> IntegrationView:
+def find(session: Session, agent_id: UUID, integration_id: UUID) -> IntegrationView:
+    """One integration with its roles; `NotFound` also for another agent's."""
     for one in integrations.list_integrations(session, agent_id):
         if one.integration_id == integration_id:
             return one
     raise NotFound("there is no such integration")
-
-
-def _made(session: Session, current: AgentContext, settings: Settings, keys: list[str], *, by: str) -> list[UUID]:
-    """The roles of these presets; those that do not exist yet are made."""
-    known = {role.name.casefold(): role.role_id for role in roles.list_roles(session, current.agent_id)}
-    found = []
-    for preset in PRESETS:
-        if preset.key in keys:
-            role_id = known.get(preset.name.casefold())
-            if role_id is None:
-                draft = RoleDraft(preset.name, preset.about, preset.grants, (), (), all_devices=False)
-                saved = roles.create(
-                    session, current.agent_id, draft, by=by, open_topics=open_topics(settings), root=settings.root
-                )
-                role_id = saved.role.role_id
-            found.append(role_id)
-    return found
 
 
 def _form(
@@ -261,11 +199,11 @@ def _form(
         values=values,
         errors=errors,
         roles=known,
-        presets=[preset for preset in PRESETS if preset.name.casefold() not in names],
+        presets=[one for one in integration_presets.PRESETS if one.name.casefold() not in names],
     )
 
 
-def _page(
+def page(
     request: Request,
     current: AgentContext,
     session: Session,
@@ -275,31 +213,36 @@ def _page(
     was: str | None = None,
     typed_name: str | None = None,
     errors: dict[str, str] | None = None,
-    problem: str = "",
+    choice: RoleChoice | None = None,
+    effect: Preview | None = None,
+    conflict: bool = False,
 ) -> Response:
-    view = _find(session, current.agent_id, integration_id)
+    """The page of one integration, with what was typed into one of its forms and came back."""
+    view = find(session, current.agent_id, integration_id)
     live = [one for one in live_sessions.of_agent(session, current.agent_id) if one.integration_id == integration_id]
-    fields = [("roles", one) for one in (was or "").split(",") if one and one != "-"]
+    borne = RoleChoice.of(role_id for role_id, _ in view.roles)
     return show(
         request,
         "integration.html",
         current,
         session,
-        status_code=422 if errors else 409 if problem else 200,
+        status_code=422 if errors else 409 if conflict else 200,
         integration=view,
         username=view.username,
         typed_name=view.name if typed_name is None else typed_name,
         errors=errors or {},
-        problem=problem,
+        conflict=conflict,
+        preview=effect,
+        sure=choice.mark if choice and effect else "",
         roles=roles.list_roles(session, current.agent_id),
-        borne={role_id for role_id, _ in view.roles},
-        was=_roles_of(view),
+        borne=(choice or borne).role_ids,
+        was=borne.text,
         live=live[0] if live else None,
         principal=principals.load(session, view.username, settings.root),
         refusals=denials.recent(session, integration_id=integration_id, limit=REFUSALS_SHOWN),
         undo={
             "path": address(current, f"/integrations/{integration_id}/roles"),
-            "fields": [*fields, ("was", _roles_of(view))],
+            "fields": RoleChoice.read(was).fields(was=borne),
             "text": "Saved.",
         }
         if was is not None
@@ -344,7 +287,7 @@ def _revoke_page(
     reason: str = "",
     problem: str = "",
 ) -> Response:
-    found = _find(session, current.agent_id, integration_id)
+    found = find(session, current.agent_id, integration_id)
     return show(
         request,
         "confirm.html",
@@ -362,10 +305,6 @@ def _revoke_page(
         problem=problem,
         preview=preview_revoking(session, current.agent_id, integration_id=integration_id, root=settings.root, now=now),
     )
-
-
-def _roles_of(view: IntegrationView) -> str:
-    return ",".join(sorted(str(role_id) for role_id, _ in view.roles))
 
 
 def _ids(given: list[str]) -> list[UUID]:

@@ -40,6 +40,7 @@ def changes(role: object, device: object, integration: object) -> list[str]:
         "/integrations",
         f"/integrations/{integration}/name",
         f"/integrations/{integration}/roles",
+        f"/integrations/{integration}/roles/preview",
         f"/integrations/{integration}/rotate",
         f"/integrations/{integration}/revoke",
     ]

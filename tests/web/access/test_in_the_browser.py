@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Expect, Page, sync_playwright
 
 from hub import devices
 from hub.access import roles
@@ -16,6 +16,8 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-backgroun
 WIDE = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
 WAIT_MS = 15_000
+expect = Expect()
+expect.set_options(timeout=WAIT_MS)
 XSS = "<img src=x onerror=alert(1)>"
 OpenPage = Callable[..., Page]
 MakeRole = Callable[..., uuid.UUID]

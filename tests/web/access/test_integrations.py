@@ -2,7 +2,7 @@
 
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
@@ -14,6 +14,7 @@ from hub.database import Database
 
 Foreign = Any  # tests/web/access/conftest.py
 MakeRole = Callable[..., uuid.UUID]
+Save = Callable[..., Awaitable[httpx.Response]]
 XSS = '"><script>alert(1)</script>'
 
 
@@ -50,8 +51,9 @@ async def test_another_agents_role_is_not_borne(
     stolen = await owner.post("/integrations", data={"name": "Thief", "roles": str(foreign.role_id)})
     assert stolen.status_code == 404
     mine, _ = await add(owner)
-    taken = await owner.post(f"/integrations/{mine}/roles", data={"roles": str(foreign.role_id), "was": ""})
-    assert taken.status_code == 404
+    for path in (f"/integrations/{mine}/roles", f"/integrations/{mine}/roles/preview"):
+        taken = await owner.post(path, data={"roles": str(foreign.role_id), "was": "", "do": "save"})
+        assert taken.status_code == 404
     with database.transaction() as session:
         assert [one.roles for one in integrations.list_integrations(session, home)] == [[]]
 
@@ -79,18 +81,25 @@ async def test_adding_shows_the_token_once_with_settings_that_use_it(
         assert len(roles.list_roles(session, home)) == 2
 
 
-async def test_roles_are_given_undone_and_not_overwritten(
-    owner: httpx.AsyncClient, make_role: MakeRole, database: Database, home: uuid.UUID
+async def test_roles_are_previewed_given_undone_and_not_overwritten(
+    owner: httpx.AsyncClient, make_role: MakeRole, save: Save, database: Database, home: uuid.UUID
 ) -> None:
-    helpers = make_role("Helpers", ("publish", "x/{agent}/help"))
+    helpers, same = (make_role(name, ("publish", "x/{agent}/help")) for name in ("Helpers", "The same"))
     mine, _ = await add(owner)
-    given = await owner.post(f"/integrations/{mine}/roles", data={"roles": str(helpers), "was": ""})
+    path = f"/integrations/{mine}/roles"
+    given = await save(owner, path, {"roles": str(helpers), "was": ""})
     assert given.status_code == 303
-    stale = await owner.post(f"/integrations/{mine}/roles", data={"was": ""})
+    swapped = await owner.post(f"{path}/preview", data={"roles": str(same)})
+    assert "Nobody may do more or less than now." in swapped.text  # the other role gives what this one gave
+    lost = await owner.post(f"{path}/preview", data={})
+    assert "1</span></span> <span>permission lost" in lost.text
+    stale = await owner.post(path, data={"was": "", "do": "save"})
     assert stale.status_code == 409
+    with database.transaction() as session:
+        assert [name for _, name in integrations.list_integrations(session, home)[0].roles] == ["Helpers"]
     page = (await owner.get(given.headers["location"])).text.partition('class="undo"')[2]
     undo = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', page.partition("</form>")[0])
-    assert (await owner.post(f"/integrations/{mine}/roles", data=dict(undo))).status_code == 303
+    assert (await owner.post(path, data=dict(undo))).status_code == 303
     with database.transaction() as session:
         assert integrations.list_integrations(session, home)[0].roles == []
 

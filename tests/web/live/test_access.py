@@ -7,7 +7,7 @@ from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Expect, Page, sync_playwright
 
 from hub import devices, identity
 from hub.database import Database
@@ -17,6 +17,8 @@ from web.security import SESSION_COOKIE
 pytestmark = pytest.mark.browser
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 WAIT_MS = 15_000
+expect = Expect()
+expect.set_options(timeout=WAIT_MS)
 WAIT_S = 15.0
 XSS = "<img src=x onerror=alert(1)>"
 Service = Any  # tests/web/live/conftest.py
