@@ -14,6 +14,7 @@ from hub.access import changes, credentials
 from hub.tables import User, UserSession
 
 House = Any
+MANY = 500
 
 
 def change(house: House, handle: str, how: str) -> str:
@@ -235,3 +236,69 @@ def test_without_the_database_nobody_new_comes_in_and_nobody_is_put_out(own_hous
         assert time.monotonic() < deadline
         time.sleep(0.1)
     client.peer.ping()
+
+
+def test_who_is_kicked_is_told_why_and_may_come_back_to_its_session(house: House) -> None:
+    hub, client = house.hub(), house.device(clean=False)
+    client.peer.subscribe((client.topic("denied"), 0), (client.topic("cmd", "#"), 1))
+    client.peer.publish(client.topic("state"), b"online", 1, retain=True)
+    with house.database.transaction() as session:
+        changes.announce(session, client.handle, "kicked", "ended by ann@example.org")
+    assert b"ended by ann@example.org" in client.peer.message(1.0).payload
+    assert client.peer.closed(1.0)
+    hub.peer.publish(client.topic("cmd", "ping", "1"), b"kept", 1)
+    again = house.again(client.handle, client.token, clean=False)
+    assert again.session_present
+    assert again.peer.message().payload == b"kept"
+    hub.peer.subscribe((client.topic("state"), 1))
+    assert hub.peer.message().payload == b"online", "what it retained is no concern of a kick"
+
+
+def test_news_of_many_reaches_each_of_them_and_nobody_else(house: House) -> None:
+    clients, bystander = [house.device() for _ in range(3)], house.device()
+    names = [client.handle for client in clients]
+    for client in (*clients, bystander):
+        client.peer.subscribe((client.topic("denied"), 0))
+    with house.database.transaction() as session:
+        changes.announce_many(session, names, "kicked", "the room is closed")
+    for client in clients:
+        assert b"the room is closed" in client.peer.message(1.0).payload
+        assert client.peer.closed(1.0)
+    bystander.peer.ping()
+
+
+def test_an_edit_that_concerns_hundreds_of_sessions_is_effective_within_a_second(own_house: House) -> None:
+    house = own_house
+    first, last = house.device(clean=False), house.device(clean=False)
+    with house.database.transaction() as session:
+        template = session.execute(
+            text("SELECT hash FROM credentials WHERE username = :name"), {"name": first.handle}
+        ).scalar_one()
+        # Their tokens are all the same: only the number of sessions matters here.
+        session.execute(
+            text(
+                "WITH made AS (INSERT INTO devices (agent_id, name, handle, scopes)"
+                " SELECT :agent, 'lamp ' || n, 'many-' || n, CAST(:scopes AS jsonb) FROM generate_series(1, :many) AS n"
+                " RETURNING device_id, handle) INSERT INTO credentials (username, kind, device_id, hash)"
+                " SELECT handle, 'device', device_id, :hash FROM made"
+            ),
+            {"agent": house.agent.agent_id, "hash": template, "scopes": '["*"]', "many": MANY},
+        )
+    for start in range(1, MANY + 1, 50):
+        # An absent client's session is reviewed like any other.
+        peers = [(house.dial(), f"many-{number}") for number in range(start, start + 50)]
+        for peer, name in peers:
+            peer.send(house.wire.connect(name, name, first.token, clean=False))
+        for peer, _ in peers:
+            assert peer.receive().body == b"\0\0"
+            peer.disconnect()
+    for client in (first, last):
+        client.peer.subscribe((client.topic("denied"), 0))
+        client.peer.subscribe((client.topic("cmd", "#"), 1))
+    with house.database.transaction() as session:
+        session.execute(text("UPDATE devices SET scopes = CAST(:scopes AS jsonb)"), {"scopes": '["presence:write"]'})
+        changes.announce(session, "*", "changed")
+    began = time.monotonic()
+    for client in (first, last):
+        assert b"taken away" in client.peer.message(5.0).payload
+    assert time.monotonic() - began < 1.0
