@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import contextlib
 import dataclasses
+import math
 import sys
 import tempfile
 import uuid
@@ -48,7 +49,9 @@ class Times:
     gap_s: float | None = None
 
     def percentile(self, share: float) -> float:
-        known = sorted(WITHIN_S if one is None else max(0.0, one) for one in self.seconds)
+        known = sorted(WITHIN_S if one is None else one for one in self.seconds)
+        if not known:
+            return math.nan
         return 1e3 * known[min(len(known) - 1, int(share * len(known)))]
 
 
@@ -101,7 +104,7 @@ async def measure(home: Home, port: int) -> tuple[dict[str, Times], int]:
         ),
     }
     left = [name for name in names if peers[name].ended_at is None]
-    found[f"role of all {len(left)} edited"] = await loud.deafen(
+    found["role of all others edited"] = await loud.deafen(
         [([(name, f"{x}/all") for name in left], lambda session: empty(session, home, home.everybody))], every_s=0.2
     )
     others = [peer for name, peer in peers.items() if name not in loud.concerned]
@@ -126,7 +129,8 @@ class Loud:
             peer = self.peers[name]
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(peer.ended), WITHIN_S)
-            times.seconds.append(None if peer.ended_at is None else peer.ended_at - began)
+            is_ours = peer.ended_at is not None and peer.ended_at >= began
+            times.seconds.append(peer.ended_at - began if is_ours and peer.ended_at is not None else None)
             times.closed += peer.ended_at is not None
         return times
 
@@ -150,7 +154,8 @@ class Loud:
         await prober.until_silent(everyone, WITHIN_S)
         for start, of_one in zip(began, wanted, strict=True):
             ends = [prober.dead_at(*one) for one in of_one]
-            times.seconds += [None if end is None else end - start for end in ends]
+            # Who was cut off before the change was not cut off by it.
+            times.seconds += [None if end is None or end < start else end - start for end in ends]
             times.closed += sum(peer.ended_at is not None for peer, _ in of_one)
             self.concerned.update(peer.username for peer, _ in of_one)
         times.gap_s = prober.longest_gap_s

@@ -125,9 +125,8 @@ def running(broker: str, database_url: str, folder: Path) -> Iterator[int]:
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.05)
         yield port
-    except BaseException:
-        sys.stderr.buffer.write(log.read_bytes()[-4_000:])
-        raise
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(30)
+        troubles = [line for line in log.read_text().splitlines() if '"level": "info"' not in line]
+        sys.stderr.write("".join(f"{broker}: {line[:400]}\n" for line in troubles[-20:]))
