@@ -260,6 +260,8 @@ def _named(session: Session, statement: str, values: dict[str, Any]) -> None:
         with session.begin_nested():
             session.execute(text(statement), values)
     except IntegrityError as error:
+        if "roles_pkey" in str(error.orig):
+            raise Conflict("somebody else brought this role back just now", field="entry") from None
         if "roles_name_idx" not in str(error.orig):
             raise
         raise Conflict(TAKEN, field="name") from None
