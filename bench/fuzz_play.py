@@ -274,7 +274,7 @@ class Play:
         self.number += 1
         names = TOPICS if odd else ODD_TOPICS
         topic, size = names[self.pick(len(names))], SIZES[self.pick(len(SIZES))]
-        payload = (b"%d by %d " % (self.number, client.serial)).ljust(size, b"x") if size else b""
+        payload = (b"#%d by %d " % (self.number, client.serial)).ljust(size, b"x") if size else b""
         sent = publish(topic, payload, qos, packet_id, retain=flags == 1, dup=flags == 2)
         if qos == 2 and packet_id not in client.unreleased:
             # Until it is released it may be repeated, and must be passed on once.
@@ -283,6 +283,8 @@ class Play:
 
     def spoilt(self, good: bytes) -> bytes:
         """With a byte changed, put in or taken out."""
+        # Its number may come out changed.
+        good = good.replace(b"#", b"-")
         at = self.pick(len(good))
         how = self.pick(4)
         if how == 3 and 0 < good[1] < 128:

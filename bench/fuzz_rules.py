@@ -68,8 +68,8 @@ class Heard:
         self.messages.append(got)
         if qos:
             self._owe(int.from_bytes(body[2 + size : 4 + size], "big"))
-        number, by, publisher = got.payload[:20].partition(b" by ")
-        if by and number.isdigit() and not got.retain and not got.topic.startswith(b"h/"):
+        number, by, publisher = got.payload[1:20].partition(b" by ")
+        if by and got.payload[:1] == b"#" and not got.retain and not got.topic.startswith(b"h/"):
             # Numbers grow with the time of sending: nothing is overtaken, nothing comes twice on one connection.
             key = (got.topic, publisher.partition(b" ")[0])
             assert int(number) > self.last.get(key, 0), f"{got.topic!r}: {number!r} is out of order"

@@ -224,6 +224,8 @@ def _acknowledgement(connection: Link, session: Session, kind: int, body: bytes)
     if len(body) != 2:
         raise MalformedPacket(f"{packets.NAMES[kind]} with {len(body)} bytes in place of 2")
     packet_id = int.from_bytes(body, "big")
+    if not packet_id:
+        raise MalformedPacket(f"{packets.NAMES[kind]}: the packet identifier is 0")
     if kind == packets.PUBREC:
         connection.answer(session.received(packet_id))
     elif kind == packets.PUBCOMP:

@@ -141,6 +141,14 @@ def test_a_packet_identifier_is_not_zero(venue: Venue, name: str) -> None:
     assert client.refused()
 
 
+@pytest.mark.statement("MQTT-2.3.1-6", "MQTT-2.3.1-1")
+@pytest.mark.parametrize("first", [0x50, 0x62, 0x70], ids=["PUBREC", "PUBREL", "PUBCOMP"])
+def test_no_message_has_the_identifier_0_to_be_answered(venue: Venue, first: int) -> None:
+    client = venue.client()
+    client.send(bytes([first, 2, 0, 0]))
+    assert client.refused()
+
+
 @pytest.mark.statement("MQTT-2.3.1-4")
 def test_messages_on_their_way_have_identifiers_of_their_own(venue: Venue) -> None:
     hub, client = venue.hub(), venue.client()

@@ -68,3 +68,16 @@ async def test_a_connection_that_ends_while_its_peer_does_not_read_says_nothing_
     reader.protocol.resume_writing()
     reader.lose()
     await play.broker.close()
+
+
+async def test_the_identifier_0_is_not_released() -> None:
+    """A PUBREC of it was answered with a PUBREL of it, which no server may send."""
+    play = Play(b"")
+    client = await play.bystander(NAMES[0])
+    client.unsent += b"\x50\2\0\0"
+    client.feed()
+    client.hear()
+    assert client.protocol.state == "closed"
+    assert client.heard.packets == 1
+    client.lose()
+    await play.broker.close()

@@ -78,7 +78,7 @@ async def test_the_rules_see_what_is_wrong(spoil: Callable[[Broker, Session], No
         b"\x20\2\0\0\x60\2\0\1",
         b"\x20\x82\0\0\0",
         b"\x20\2\0\0" + packet(0x38, string("a") + b"x"),
-        b"\x20\2\0\0" + publish("a", b"2 by 1 ", 0, 0) + publish("a", b"1 by 1 ", 0, 0),
+        b"\x20\2\0\0" + publish("a", b"#2 by 1 ", 0, 0) + publish("a", b"#1 by 1 ", 0, 0),
         connect("x"),
     ],
     ids=["no CONNACK", "two CONNACKs", "PUBREL flags", "long length", "DUP at QoS 0", "overtaken", "CONNECT"],
