@@ -16,7 +16,6 @@ from marvain.preparation import prepare
 def main() -> int:
     """Migrate, set the hub's password, print the set-up link while nobody owns the hub; 0 or the exit code of `up`."""
     settings = Settings()
-    logs.configure(settings)
     web = os.environ.get("MARVAIN_PUBLIC_WEB", "http://127.0.0.1:8000").rstrip("/")
     try:
         prepared = prepare(settings.database_url, Instance(default_folder()), demo=False)
@@ -35,4 +34,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    logs.configure(Settings())
     sys.exit(main())

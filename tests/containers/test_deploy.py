@@ -8,7 +8,6 @@ import os
 import re
 import socket
 import stat
-import subprocess
 import sys
 import threading
 from types import ModuleType
@@ -94,35 +93,33 @@ class TestToken:
         assert stat.S_IMODE((tmp_path / "token").stat().st_mode) == 0o600
 
 
-def prepare(**environment):
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("MARVAIN_")}
-    return subprocess.run(
-        [sys.executable, DEPLOY / "prepare.py"], capture_output=True, text=True, check=False, env=clean | environment
-    )
+class TestPrepare:
+    @pytest.fixture
+    def prepare(self, tmp_path, monkeypatch):
+        (tmp_path / "secrets").mkdir()
+        monkeypatch.setenv("MARVAIN_DATA", str(tmp_path))
+        monkeypatch.setenv("MARVAIN_PUBLIC_WEB", "http://hub.example:8000")
 
+        def prepare(database_url):
+            monkeypatch.setenv("MARVAIN_DATABASE_URL", database_url)
+            return load("prepare").main()
 
-def test_preparing_tells_the_way_in(database_url, tmp_path):
-    (tmp_path / "secrets").mkdir()
-    environment = {
-        "MARVAIN_DATABASE_URL": database_url,
-        "MARVAIN_DATA": str(tmp_path),
-        "MARVAIN_PUBLIC_WEB": "http://hub.example:8000",
-    }
-    prepared = prepare(**environment)
-    assert prepared.returncode == 0, prepared.stderr
-    link = re.search(r"http://hub\.example:8000/setup/(\S+)", prepared.stdout)[1]
-    assert link not in prepared.stderr
-    assert (tmp_path / "secrets/hub-password").read_text().strip() not in prepared.stdout + prepared.stderr
-    with psycopg.connect(database_url) as connection:
-        assert connection.execute("SELECT count(*) FROM one_time_links").fetchone() == (1,)
+        return prepare
 
+    def test_without_a_database_it_says_so(self, prepare, tmp_path, capfd):
+        assert prepare(f"postgresql://marvain:quiet@/marvain?host={tmp_path}") == 69
+        said = capfd.readouterr()
+        assert said.err.startswith("prepare: ")
+        assert "quiet" not in said.out + said.err
 
-def test_preparing_without_a_database_says_so(tmp_path):
-    url = f"postgresql://marvain:quiet@/marvain?host={tmp_path}"
-    prepared = prepare(MARVAIN_DATABASE_URL=url, MARVAIN_DATA=str(tmp_path))
-    assert prepared.returncode == 69
-    assert prepared.stderr.startswith("prepare: ")
-    assert "quiet" not in prepared.stderr
+    def test_it_tells_the_way_in(self, prepare, database_url, tmp_path, capfd):
+        assert prepare(database_url) == 0
+        said = capfd.readouterr()
+        link = re.search(r"http://hub\.example:8000/setup/(\S+)", said.out)[1]
+        assert link not in said.err
+        assert (tmp_path / "secrets/hub-password").read_text().strip() not in said.out + said.err
+        with psycopg.connect(database_url) as connection:
+            assert connection.execute("SELECT count(*) FROM one_time_links").fetchone() == (1,)
 
 
 class TestHealth:
