@@ -7,7 +7,7 @@ from uuid import UUID
 from fastapi import APIRouter, Form, Query, Request, Response
 from sqlmodel import Session
 
-from hub import devices, integrations
+from hub import devices, feed, integrations
 from hub.access import denials, roles
 from hub.access.denials import Denial
 from hub.access.preview import preview
@@ -31,6 +31,7 @@ Action = Annotated[Literal["publish", "subscribe"], Query()]
 @router.get("")
 def overview(request: Request, current: MemberAgent, session: Db, principal: Name = "") -> Response:
     """The denials of the last day, or those of one principal."""
+    rev = feed.revision(session, current.agent_id)  # read first: what is refused from here on is replayed by the page
     names = _names(session, current.agent_id)
     found = denials.recent(
         session, agent_id=current.agent_id, principal=principal or None, minutes=MINUTES, limit=SHOWN
@@ -41,6 +42,7 @@ def overview(request: Request, current: MemberAgent, session: Db, principal: Nam
         current,
         session,
         tab="/access/denials",
+        rev=rev,
         denials=[_row(one, names) for one in found],
         principal=principal,
         known=sorted(((username, name) for username, (name, _) in names.items()), key=lambda one: one[1].casefold()),

@@ -1,14 +1,15 @@
 """What the pages of access share: tabs, who may change things, and addresses that keep to the agent."""
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
-from fastapi import Request, Response
+from fastapi import Query, Request, Response
 from sqlmodel import Session
 
-from hub import feed
+from hub import audit, feed
 from hub.access.templates import open_filters
 from hub.settings import Settings
+from hub.tables import AuditEntry
 from web.dependencies import AgentContext
 from web.templating import render
 
@@ -21,6 +22,7 @@ TABS: Final = (
     ("Sessions", "/access/sessions"),
     ("History", "/access/history"),
 )
+EntryId = Annotated[int, Query(ge=0, le=2**62)]
 _MAY_CHANGE: Final = frozenset({"owner", "admin"})
 
 
@@ -35,7 +37,6 @@ def show(
     **context: Any,
 ) -> Response:
     """A page below `templates/access/`; `tab` is the path of its tab. What a page does not give is nothing."""
-    # Read first by the caller where a page is live; here it only says from when on changes are replayed.
     given: dict[str, Any] = {
         "rev": feed.revision(session, current.agent_id),
         "undo": None,
@@ -60,6 +61,18 @@ def show(
 def may_change(current: AgentContext) -> bool:
     """Whether the visitor edits here or only looks."""
     return current.role in _MAY_CHANGE
+
+
+def just_saved(session: Session, current: AgentContext, entry_id: int, action: str) -> AuditEntry | None:
+    """The change that an address names, for its undo to be offered: only while it is the newest of its subject.
+
+    Anybody can make an address; a change that is older, another kind or another agent's is not offered.
+    """
+    found = audit.entries(session, current.agent_id, before_id=entry_id + 1, limit=1) if entry_id else []
+    if not found or found[0].entry_id != entry_id or not found[0].action.startswith(action):
+        return None
+    newest = audit.entries(session, current.agent_id, subject_id=found[0].subject_id, limit=1)
+    return newest[0] if newest and newest[0].entry_id == entry_id else None
 
 
 def address(current: AgentContext, path: str, **query: Any) -> str:

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi import APIRouter, Form, Request, Response
 from sqlmodel import Session
 
 from hub.access import roles
@@ -12,22 +12,23 @@ from hub.access.preview import Preview, preview
 from hub.access.roles import RoleView
 from hub.errors import Conflict, Invalid, NotFound
 from hub.settings import Settings
+from hub.tables import AuditEntry
 from web.dependencies import AdminAgent, AgentContext, CurrentVisitor, Db, MemberAgent, Now, WebSettings
 from web.pages import access_role_form
-from web.pages.access_frame import address, may_change, open_topics, show
+from web.pages.access_frame import EntryId, address, just_saved, may_change, open_topics, show
 from web.pages.access_role_form import RoleForm, TypedRole
 from web.templating import redirect
 
 router = APIRouter(prefix="/access/roles")
 
-EntryId = Annotated[int, Query(ge=0, le=2**63 - 1)]
 TypedForm = Annotated[RoleForm, Form()]
 
 
 @router.get("")
 def overview(request: Request, current: MemberAgent, session: Db, deleted: EntryId = 0) -> Response:
     """All roles of the agent."""
-    undo = _undo(current, deleted, "The role is deleted.")
+    entry = just_saved(session, current, deleted, "role.deleted")
+    undo = _undo(current, entry, "The role is deleted.")
     found = roles.list_roles(session, current.agent_id)
     return show(request, "roles.html", current, session, tab="/access/roles", roles=found, undo=undo)
 
@@ -105,7 +106,8 @@ def open_one(
 ) -> Response:
     """One role: a form for admins, words for members."""
     role = roles.find(session, current.agent_id, role_id)
-    undo_offer = _undo(current, saved, "Saved.")
+    entry = just_saved(session, current, saved, "role.")
+    undo_offer = _undo(current, entry if entry and entry.subject_id == role_id else None, "Saved.")
     return _page(request, current, session, settings, role, access_role_form.of_role(role), undo=undo_offer)
 
 
@@ -284,7 +286,7 @@ def _role_id(form: RoleForm) -> UUID | None:
         raise NotFound("there is no such role", field="role") from None
 
 
-def _undo(current: AgentContext, entry_id: int, text: str) -> dict[str, Any] | None:
-    if not entry_id:
+def _undo(current: AgentContext, entry: AuditEntry | None, text: str) -> dict[str, Any] | None:
+    if entry is None:
         return None
-    return {"path": address(current, "/access/roles/undo"), "fields": [("entry", entry_id)], "text": text}
+    return {"path": address(current, "/access/roles/undo"), "fields": [("entry", entry.entry_id)], "text": text}

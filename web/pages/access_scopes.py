@@ -4,18 +4,18 @@ import hashlib
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi import APIRouter, Form, Request, Response
 from pydantic import BaseModel, Field
 from sqlmodel import Session
 
-from hub import devices
+from hub import audit, devices
 from hub.access import principals
 from hub.access.preview import Preview, preview_scopes
 from hub.access.scopes import VOCABULARY, Scope
 from hub.devices import DeviceView
 from hub.errors import Invalid
 from web.dependencies import AdminAgent, AgentContext, CurrentVisitor, Db, MemberAgent, Now, WebSettings
-from web.pages.access_frame import address, show
+from web.pages.access_frame import EntryId, address, just_saved, show
 from web.templating import redirect
 
 router = APIRouter(prefix="/access/devices")
@@ -37,11 +37,13 @@ def open_one(
     current: MemberAgent,
     session: Db,
     settings: WebSettings,
-    was: Annotated[str | None, Query(max_length=2_000)] = None,
+    saved: EntryId = 0,
 ) -> Response:
-    """The scopes of a device; `was` holds those before a change that was just saved."""
+    """The scopes of a device; `saved` names the change that was just made."""
     device = devices.view(session, current.agent_id, device_id)
-    return _page(request, current, session, device, settings.root, typed=device.scopes, was=was)
+    entry = just_saved(session, current, saved, "device.scopes_changed")
+    before = (entry.before or {}).get("scopes") if entry and entry.subject_id == device_id else None
+    return _page(request, current, session, device, settings.root, typed=device.scopes, before=before)
 
 
 @router.post("/{device_id}/preview")
@@ -84,8 +86,9 @@ def edit(
     if conflict or form.do != "save" or form.previewed != _mark(given):
         return _page(request, current, session, device, settings.root, typed=given, effect=effect, conflict=conflict)
     devices.set_scopes(session, found, given, by=visitor.label)
-    where = address(current, f"/access/devices/{device_id}", was=",".join(device.scopes) or "-")
-    return redirect(request, where)
+    newest = audit.entries(session, current.agent_id, subject_id=device_id, limit=1)
+    saved = newest[0].entry_id if newest else None
+    return redirect(request, address(current, f"/access/devices/{device_id}", saved=saved))
 
 
 def _page(
@@ -96,7 +99,7 @@ def _page(
     root: str,
     *,
     typed: list[str],
-    was: str | None = None,
+    before: list[str] | None = None,
     effect: Preview | None = None,
     problem: str = "",
     conflict: bool = False,
@@ -116,13 +119,12 @@ def _page(
         sure=_mark(typed) if effect else "",
         problem=problem,
         conflict=conflict,
-        undo=_undo(current, device, was) if was is not None else None,
+        undo=_undo(current, device, before) if before is not None else None,
     )
 
 
-def _undo(current: AgentContext, device: DeviceView, was: str) -> dict[str, Any]:
+def _undo(current: AgentContext, device: DeviceView, before: list[str]) -> dict[str, Any]:
     """The way back: the same form, filled with the scopes from before, as long as nobody has changed them since."""
-    before = _split(was)
     fields = [("scopes", scope) for scope in before]
     fields += [("was", ",".join(device.scopes)), ("previewed", _mark(before)), ("do", "save")]
     return {"path": address(current, f"/access/devices/{device.device_id}"), "fields": fields, "text": "Saved."}
@@ -140,8 +142,8 @@ def _choice(scope: Scope) -> tuple[str, str]:
 
 
 def _split(scopes: str) -> list[str]:
-    """The scopes of a text with commas between; "-" stands for none."""
-    return [scope for scope in scopes.split(",") if scope and scope != "-"]
+    """The scopes of a text with commas between."""
+    return [scope for scope in scopes.split(",") if scope]
 
 
 def _mark(scopes: list[str]) -> str:

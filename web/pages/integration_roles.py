@@ -14,10 +14,9 @@ from hub.access import roles
 from hub.access.preview import Preview, preview
 from hub.settings import Settings
 from web.dependencies import AdminAgent, CurrentVisitor, Db, Now, WebSettings
-from web.pages.access_frame import address, open_topics, show
+from web.pages.access_frame import open_topics, show
 from web.pages.integrations import find, page
 from web.pages.role_choice import RoleChoice
-from web.templating import redirect
 
 router = APIRouter(prefix="/integrations/{integration_id}/roles")
 
@@ -75,8 +74,8 @@ def edit(
             conflict=conflict,
         )
     integrations.set_roles(session, current.agent_id, integration_id, choice.role_ids, by=visitor.label)
-    where = address(current, f"/integrations/{integration_id}", was=borne.text)
-    return redirect(request, f"{where}#roles")
+    # Not a redirect: the way back is offered by this answer alone, not by an address that anybody could make.
+    return page(request, current, session, settings, integration_id, before=borne)
 
 
 def _effect(

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi import APIRouter, Form, Request, Response
 from sqlmodel import Session
 
 from hub import integrations
@@ -85,10 +85,9 @@ def open_one(
     current: MemberAgent,
     session: Db,
     settings: WebSettings,
-    was: Annotated[str | None, Query(max_length=20_000)] = None,
 ) -> Response:
-    """Everything about one integration; `was` are the roles before a change that was just saved."""
-    return page(request, current, session, settings, integration_id, was=was)
+    """Everything about one integration."""
+    return page(request, current, session, settings, integration_id)
 
 
 @router.post("/{integration_id}/name")
@@ -210,14 +209,14 @@ def page(
     settings: Settings,
     integration_id: UUID,
     *,
-    was: str | None = None,
+    before: RoleChoice | None = None,
     typed_name: str | None = None,
     errors: dict[str, str] | None = None,
     choice: RoleChoice | None = None,
     effect: Preview | None = None,
     conflict: bool = False,
 ) -> Response:
-    """The page of one integration, with what was typed into one of its forms and came back."""
+    """The page of one integration; `before` are its roles before a change that was made just now."""
     view = find(session, current.agent_id, integration_id)
     live = [one for one in live_sessions.of_agent(session, current.agent_id) if one.integration_id == integration_id]
     borne = RoleChoice.of(role_id for role_id, _ in view.roles)
@@ -241,11 +240,11 @@ def page(
         principal=principals.load(session, view.username, settings.root),
         refusals=denials.recent(session, integration_id=integration_id, limit=REFUSALS_SHOWN),
         undo={
-            "path": address(current, f"/integrations/{integration_id}/roles"),
-            "fields": RoleChoice.read(was).fields(was=borne),
+            "path": address(current, f"/integrations/{integration_id}/roles") + "#roles",
+            "fields": before.fields(was=borne),
             "text": "Saved.",
         }
-        if was is not None
+        if before is not None
         else None,
     )
 

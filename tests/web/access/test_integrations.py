@@ -88,7 +88,7 @@ async def test_roles_are_previewed_given_undone_and_not_overwritten(
     mine, _ = await add(owner)
     path = f"/integrations/{mine}/roles"
     given = await save(owner, path, {"roles": str(helpers), "was": ""})
-    assert given.status_code == 303
+    assert given.status_code == 200
     swapped = await owner.post(f"{path}/preview", data={"roles": str(same)})
     assert "Nobody may do more or less than now." in swapped.text  # the other role gives what this one gave
     lost = await owner.post(f"{path}/preview", data={})
@@ -97,9 +97,9 @@ async def test_roles_are_previewed_given_undone_and_not_overwritten(
     assert stale.status_code == 409
     with database.transaction() as session:
         assert [name for _, name in integrations.list_integrations(session, home)[0].roles] == ["Helpers"]
-    page = (await owner.get(given.headers["location"])).text.partition('class="undo"')[2]
+    page = given.text.partition('class="undo"')[2]
     undo = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', page.partition("</form>")[0])
-    assert (await owner.post(path, data=dict(undo))).status_code == 303
+    assert "Saved." in (await owner.post(path, data=dict(undo))).text
     with database.transaction() as session:
         assert integrations.list_integrations(session, home)[0].roles == []
 

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 from sqlalchemy import text
 
+from hub import audit
 from hub.access import roles
 from hub.database import Database
 
@@ -131,6 +132,27 @@ async def test_undo_brings_back_what_was_and_says_when_it_cannot(
     assert "The role is deleted." in (await owner.get(deleted.headers["location"])).text
     assert (await owner.post("/access/roles/undo", data={"entry": entry})).status_code == 303
     assert (await owner.get(f"/access/roles/{role}")).status_code == 200
+
+
+async def test_an_address_offers_no_undo_but_of_what_was_just_saved(
+    owner: httpx.AsyncClient, make_role: MakeRole, save: Save, porch: uuid.UUID, database: Database, home: uuid.UUID
+) -> None:
+    role, other = make_role("Helpers"), make_role("Others")
+    with database.transaction() as session:
+        entries = {entry.subject_id: entry.entry_id for entry in audit.entries(session, home)}
+    assert "Undo" in (await owner.get(f"/access/roles/{role}?saved={entries[role]}")).text
+    for path in (
+        f"/access/roles/{role}?saved={entries[other]}",
+        f"/access/roles/{role}?saved={entries[porch]}",
+        f"/access/roles/{role}?saved={2**62}",
+        f"/access/roles?deleted={entries[role]}",
+        f"/access/devices/{porch}?saved={entries[porch]}",
+        f"/access/devices/{porch}?was=*",
+        f"/integrations?was={role}",
+    ):
+        assert "Undo" not in (await owner.get(path)).text, path
+    assert (await save(owner, f"/access/roles/{role}", HELPERS | {"revision": 1})).status_code == 303
+    assert "Undo" not in (await owner.get(f"/access/roles/{role}?saved={entries[role]}")).text
 
 
 async def test_scopes_are_previewed_saved_and_undone(
