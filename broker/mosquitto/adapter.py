@@ -1,19 +1,23 @@
 """Keeps the plugin at what the database says: told by NOTIFY, and compared in full now and then."""
 
+import math
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Final, Literal
 from uuid import UUID
 
+import psycopg
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
-from broker.mosquitto import accounts, differences
-from broker.mosquitto.accounts import Account, role_of
+from broker.mosquitto import accounts, differences, plugin
+from broker.mosquitto.accounts import Account
 from broker.mosquitto.control import Control
 from broker.mosquitto.differences import Command, Seen
-from broker.mosquitto.document import ADAPTER, DEFAULTS, adapter_acls
+from broker.mosquitto.document import ADAPTER
 from broker.mosquitto.health import Health
 from broker.mosquitto.sealing import Unsealer
 from broker.mosquitto.steps import Name, Steps
@@ -30,6 +34,10 @@ BrokerKind = Literal["mosquitto", "external"]
 
 REPORT_EVERY_S: Final = 5.0
 LOOK_EVERY_S: Final = 60.0
+_REST: Final = 20
+_SOON_S: Final = 0.2
+_AWAY_S: Final = 0.5
+_MOST_INTERRUPTED: Final = 5
 # What only the hub publishes below a device's topics: it stays when the device gets a new token.
 _OF_THE_HUB: Final = frozenset(("cmd", "welcome", "presence", "denied", "receipt"))
 
@@ -59,8 +67,11 @@ class Adapter:
         self._listener: Listener | None = None
         self._accounts: dict[str, Account] = {}
         self._seen: dict[str, Seen] = {}
-        self._look_soon = False
-        self._closed = False
+        self._look_at = math.inf
+        self._heard: list[Change] = []
+        self._interrupted = 0
+        self._closed = threading.Event()
+        self._report_at = 0.0
         self.health = Health()
 
     def begin(self) -> dict[str, Account]:
@@ -85,7 +96,7 @@ class Adapter:
 
     def close(self) -> None:
         """End `work`; from any thread."""
-        self._closed = True
+        self._closed.set()
         if self._listener is not None:
             self._listener.close()
 
@@ -97,40 +108,72 @@ class Adapter:
     def work(self, control: Control, ready: Callable[[], None] = lambda: None) -> None:
         """Until closed; `ready` is called when the plugin holds what the database says.
 
-        Raises `BrokerAway`, or what the database raises when a change could not be read.
+        Raises `BrokerAway`, and at the beginning what the database raises when it is away.
         """
         listener = self._listener
         if listener is None:
             raise RuntimeError("begin comes first")
         if self._kind == "external":
-            self._bear_own_role(control)
-            self._look(control)
+            plugin.bear_own_role(control, self._settings.broker_admin_username, self._root)
+            self._look(control, lambda: False)
         self._report()
         ready()
-        next_report = time.monotonic() + REPORT_EVERY_S
-        next_look = time.monotonic() + self._look_every_s
-        while not self._closed:
-            soon = min(next_report, next_look) - time.monotonic()
-            heard = [
-                change
-                for notification in listener.wait(max(0.0, min(soon, self._until_next_end())))
-                for change in changes.read_all(notification.payload)
-            ]
-            if self._closed:
+        self._report_at = time.monotonic() + REPORT_EVERY_S
+        self._look_at = time.monotonic() + self._look_every_s
+        while not self._closed.is_set():
+            soon = min(self._report_at, self._look_at, time.monotonic() + self._until_next_end()) - time.monotonic()
+            self._hear(listener, max(0.0, soon))
+            if self._closed.is_set():
                 return
-            heard += [Change(name, "ended", "it ran out") for name in self._ran_out()]
-            if heard:
-                self._apply(control, heard)
-            if control.is_gone:
-                control.settle()
-            if listener.reconnected or self._look_soon or time.monotonic() >= next_look:
-                self._look_soon = False
-                self._look(control)
-                next_look = time.monotonic() + self._look_every_s
-                next_report = 0.0
-            if time.monotonic() >= next_report:
-                self._report()
-                next_report = time.monotonic() + REPORT_EVERY_S
+            try:
+                self._turn(control, listener)
+            except (SQLAlchemyError, psycopg.Error) as error:
+                # Sessions go on meanwhile; what was heard is still there, and a new connection has all looked at.
+                log.warning("mosquitto.database_away", error=type(error).__name__)
+                self._closed.wait(_AWAY_S)
+
+    def _turn(self, control: Control, listener: Listener) -> None:
+        """What is due now."""
+        known = {(change.username, change.kind) for change in self._heard}
+        ended = [Change(name, "ended", "it ran out") for name in self._ran_out() if (name, "ended") not in known]
+        self._heard += ended
+        if self._heard:
+            self._apply(control, self._heard)
+            self._heard = []
+        if control.is_gone:
+            control.settle()
+        if time.monotonic() >= self._look_at:
+            self._look_again(control, listener)
+            self._report_at = 0.0
+        if time.monotonic() >= self._report_at:
+            self._report()
+            self._report_at = time.monotonic() + REPORT_EVERY_S
+
+    def _look_again(self, control: Control, listener: Listener) -> None:
+        """Compare in full, and say when again: however many there are, it takes a small part of the time."""
+        began = time.monotonic()
+        self._look_at = began + _SOON_S
+        is_done = self._look(control, lambda: self._must_wait(listener))
+        now = time.monotonic()
+        if self._look_at == began + _SOON_S:
+            self._look_at = math.inf
+        rest = max(self._look_every_s, _REST * (now - began)) if is_done else _SOON_S
+        self._look_at = min(self._look_at, now + rest)
+
+    def _hear(self, listener: Listener, timeout_s: float) -> None:
+        """Take in what was notified, waiting unless something is there already."""
+        for notification in listener.wait(0.0 if self._heard else timeout_s):
+            self._heard += changes.read_all(notification.payload)
+        if listener.reconnected:
+            self._look_at = 0.0
+
+    def _must_wait(self, listener: Listener) -> bool:
+        """Whether a comparison has to wait for changes that were heard; not for ever."""
+        self._hear(listener, 0.0)
+        if not self._heard or self._interrupted >= _MOST_INTERRUPTED:
+            return False
+        self._interrupted += 1
+        return True
 
     # --- changes ------------------------------------------------------------------------------------------------
 
@@ -141,7 +184,7 @@ class Adapter:
         wanted, secrets, spent = self._read(None if everybody else names)
         if everybody:
             # Rare, and the time to look whether the plugin still is as it was left.
-            self._look_soon = True
+            self._look_at = 0.0
             names |= self._accounts.keys() | wanted.keys()
         ends = {change.username: change for change in heard if change.kind != "changed"}
         self._bring(control, names, wanted, secrets, ends)
@@ -215,7 +258,7 @@ class Adapter:
                 # The plugin is not as it was thought to be: look at all of it.
                 what = f"{command['command']} {command.get('username', command.get('rolename', ''))}"
                 self.health.refused(what, str(answer["error"]))
-                self._look_soon = True
+                self._look_at = min(self._look_at, time.monotonic() + REPORT_EVERY_S)
 
     def _purge(self, control: Control, principal: Principal, *, is_gone: bool) -> None:
         """Delete what one who was shut out had retained below its own topics."""
@@ -250,10 +293,17 @@ class Adapter:
 
     # --- comparing in full --------------------------------------------------------------------------------------
 
-    def _look(self, control: Control) -> None:
-        """Compare everything that the plugin has with everything that the database says, and mend what differs."""
-        clients, roles = control.everything()
-        self._defaults(control)
+    def _look(self, control: Control, interrupted: Callable[[], bool]) -> bool:
+        """Compare everything that the plugin has with everything that the database says, and mend what differs.
+
+        False when it was interrupted.
+        """
+        found = control.everything(interrupted)
+        if found is None:
+            return False
+        clients, roles = found
+        self._interrupted = 0
+        self.health.open_defaults = plugin.check_defaults(control, mend=self._kind == "mosquitto")
         theirs = {self._settings.broker_admin_username, ADAPTER}
         seen = {name: one for name, one in differences.read(clients, roles).items() if name not in theirs}
         expected, self._seen = self._seen, seen
@@ -268,34 +318,7 @@ class Adapter:
         self._carried(secrets, spent)
         if drift and expected:
             self.health.drifted(drift)
-
-    def _defaults(self, control: Control) -> None:
-        """Without grants nothing may be allowed: mended at a broker of ours, reported at another's."""
-        [answer] = control.ask([{"command": "getDefaultACLAccess"}])
-        found = {one["acltype"]: one["allow"] for one in answer.get("data", {}).get("acls", ())}
-        # Leaving a subscription harms nobody.
-        wrong = [kind for kind in DEFAULTS if found.get(kind, True) and kind != "unsubscribe"]
-        self.health.open_defaults = wrong
-        if not wrong:
-            return
-        if self._kind == "mosquitto":
-            closed = [{"acltype": kind, "allow": False} for kind in wrong]
-            control.ask([{"command": "setDefaultACLAccess", "acls": closed}])
-        log.error("mosquitto.open_defaults", allowed=wrong, mended=self._kind == "mosquitto")
-
-    def _bear_own_role(self, control: Control) -> None:
-        """At a broker that is not ours the adapter needs a role to speak to devices; it is added beside its others."""
-        admin, role = self._settings.broker_admin_username, role_of(ADAPTER)
-        rules = accounts.acls_as_json(adapter_acls(self._root))
-        [found] = control.ask([{"command": "getRole", "rolename": role}])
-        control.ask(
-            [{"command": "modifyRole" if "error" not in found else "createRole", "rolename": role, "acls": rules}]
-        )
-        [client] = control.ask([{"command": "getClient", "username": admin}])
-        borne = client.get("data", {}).get("client", {}).get("roles", ())
-        if role not in {one["rolename"] for one in borne}:
-            # The plugin ends our connection for it; the next life finds the role.
-            control.ask([{"command": "addClientRole", "username": admin, "rolename": role}])
+        return True
 
     def _report(self) -> None:
         with self._database.transaction() as session:

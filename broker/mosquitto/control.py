@@ -4,7 +4,7 @@ import queue
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,10 +18,12 @@ from broker.mosquitto.document import ADAPTER, CONTROL, RESPONSE
 from hub import pinned
 from hub.errors import HubError
 
-ANSWER_TIMEOUT_S: Final = 10.0
+CONNECT_TIMEOUT_S: Final = 10.0
+# The plugin writes its whole file for each command; on a busy machine with many clients a portion takes seconds.
+ANSWER_TIMEOUT_S: Final = 60.0
 KEEPALIVE_S: Final = 20
-# Commands in one message are carried out without another client's packet between them.
-MOST_COMMANDS: Final = 100
+# Commands in one message are carried out without another client's packet between them: everybody waits so long.
+MOST_COMMANDS: Final = 10
 MOST_BYTES: Final = 128 * 1024
 PAGE: Final = 100
 ROLES_PAGE: Final = 25
@@ -66,7 +68,7 @@ class Control:
         except (OSError, ValueError) as error:
             raise BrokerAway(f"{self._address[0]}:{self._address[1]} does not answer: {error}") from None
         self._client.loop_start()
-        deadline = time.monotonic() + ANSWER_TIMEOUT_S
+        deadline = time.monotonic() + CONNECT_TIMEOUT_S
         while not self._connected.wait(0.02):
             if self._gone.is_set() or time.monotonic() > deadline:
                 self.close()
@@ -92,12 +94,18 @@ class Control:
         """Publish without waiting; from any thread."""
         self._client.publish(topic, payload, 0)
 
-    def everything(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """All clients and all roles of the plugin, page by page. Raises `BrokerAway`."""
-        return (
-            list(self._pages("listClients", "clients", PAGE)),
-            list(self._pages("listRoles", "roles", ROLES_PAGE)),
-        )
+    def everything(self, interrupted: Callable[[], bool]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]] | None:
+        """All clients and all roles of the plugin, page by page; None when `interrupted` said so between two pages.
+
+        Raises `BrokerAway`.
+        """
+        found: dict[str, list[dict[str, Any]]] = {"clients": [], "roles": []}
+        for command, what, size in (("listClients", "clients", PAGE), ("listRoles", "roles", ROLES_PAGE)):
+            for page in self._pages(command, what, size):
+                found[what] += page
+                if interrupted():
+                    return None
+        return found["clients"], found["roles"]
 
     def purge(self, filters: Sequence[str], kept: frozenset[str]) -> list[str]:
         """Delete what is retained below these filters, but for topics that end with one of `kept`; what was deleted."""
@@ -120,12 +128,12 @@ class Control:
         """Return when everything told before has left the broker. Raises `BrokerAway`."""
         self.ask([{"command": "getDefaultACLAccess"}])
 
-    def _pages(self, command: str, what: str, page: int) -> Iterator[dict[str, Any]]:
+    def _pages(self, command: str, what: str, page: int) -> Iterator[list[dict[str, Any]]]:
         offset = 0
         while True:
             [answer] = self.ask([{"command": command, "verbose": True, "count": page, "offset": offset}])
             found: list[dict[str, Any]] = answer.get("data", {}).get(what, [])
-            yield from found
+            yield found
             offset += len(found)
             if not found or offset >= int(answer.get("data", {}).get("totalCount", 0)):
                 return

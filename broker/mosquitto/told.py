@@ -6,7 +6,6 @@ from typing import Final, Literal
 from hub.access.principals import Principal
 from hub_protocol.catalogue import encode
 from hub_protocol.messages import Denied
-from hub_protocol.topics import Topics
 
 Refused = Literal["connect", "publish", "subscribe"]
 
@@ -18,13 +17,8 @@ _MOST_KEPT: Final = 10_000
 
 def denied(principal: Principal, action: Refused, topic: str, reason: str) -> list[tuple[str, bytes]]:
     """The message, as (topic, payload); none for principals that have no such topic."""
-    if principal.kind == "device":
-        where = Topics(principal.root).denied(principal.username)
-    elif principal.kind == "integration":
-        where = f"{principal.root}/out/{principal.handle}/denied"
-    else:
-        return []
-    return [(where, encode(Denied(action, topic[:_MAX_TEXT], reason[:_MAX_TEXT])))]
+    where = principal.denied_topic
+    return [(where, encode(Denied(action, topic[:_MAX_TEXT], reason[:_MAX_TEXT])))] if where else []
 
 
 class Pace:

@@ -284,3 +284,20 @@ def test_a_restart_renders_anew_and_keeps_what_was_retained(house):
     hub = house.hub().peer
     assert hub.subscribe((client.topic("state"), 1)) == [1]
     assert hub.message().payload == b"kept"
+
+
+def test_while_the_database_is_away_sessions_go_on_and_what_changed_meanwhile_counts_after(house, hub, bystander):
+    client = house.device()
+    client.peer.subscribe((client.topic("cmd", "#"), 1))
+    with house.database.transaction() as session:
+        devices.by_handle(session, client.handle).scopes = ["presence:write"]
+        # The adapter's connections end in the transaction whose change it is therefore not told.
+        session.execute(
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name LIKE 'marvain broker%' AND datname = current_database()"
+            )
+        )
+    assert client.peer.closed()
+    hub.send(house.wire.publish(bystander.topic("cmd", "ping", "1"), b"still there", 1, 9))
+    assert bystander.peer.message().payload == b"still there"
