@@ -11,16 +11,15 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import structlog
 
-from broker.embedded import segments
+from broker.embedded import appender, segments
+from broker.embedded.appender import Appender, Sync
 from broker.embedded.segments import Corrupt
 
 log = structlog.get_logger(__name__)
-
-Sync = Literal["normal", "full"]
 
 _SEGMENT_BYTES: Final = 8 * 1024**2
 # What is outdated may take so many segments, however little counts.
@@ -56,7 +55,7 @@ class Journal:
                 os.close(self._lock)
                 raise StoreUnavailable(f"the store {folder} is in use by another broker") from None
             self.loaded = self._load()
-            self._file = os.open(self._segments[-1][1], os.O_WRONLY | os.O_CLOEXEC) if self._segments else -1
+            self._appender = Appender(folder, sync, self._segments[-1][1] if self._segments else None)
         except StoreUnavailable:
             raise
         except OSError as error:
@@ -65,17 +64,15 @@ class Journal:
         self._pending: dict[bytes, bytes | None] = {}
         self._writing: dict[bytes, bytes | None] = {}
         self._urgent = self._urgent_writing = False
-        self._rolled = False
         # The segment that is being copied, then the one to be removed with the next write.
         self._cleaning = False
         self._outdated: tuple[int, Path] | None = None
-        self._torn = False
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._helper = ThreadPoolExecutor(1, thread_name_prefix="journal upkeep")
         self._loop: asyncio.AbstractEventLoop
         self._schedule: Callable[[], None]
         self._commit: Callable[[], None]
-        self._task: asyncio.Future[int] | None = None
+        self._task: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._syncing: asyncio.TimerHandle | None = None
 
@@ -182,40 +179,33 @@ class Journal:
         batch, self._pending = self._pending, {}
         self._writing, self._urgent_writing, self._urgent = batch, self._urgent, False
         data = segments.frame(batch) if batch else b""
-        filled = self._end - self._segments[-1][0] if self._segments else 0
-        roll = self._file < 0 or (filled > 0 and filled + len(data) > self._segment_bytes)
-        if roll:
-            self._segments.append((self._end, segments.path_of(self._folder, self._end)))
+        at, new = self._place(len(data))
         outdated, self._outdated = self._outdated, None
-        self._rolled = False
-        task = self._task = self._loop.run_in_executor(self._writer, self._write, data, roll, outdated)
-        task.add_done_callback(lambda _: self._written(task, batch, roll, outdated, done))
+        work = (data, at, new, None if outdated is None else outdated[1])
+        task = self._task = self._loop.run_in_executor(self._writer, self._appender.append, *work)
 
-    def _written(
-        self,
-        task: asyncio.Future[int],
-        batch: dict[bytes, bytes | None],
-        roll: bool,  # noqa: FBT001
-        outdated: tuple[int, Path] | None,
-        done: Callable[[bool], None],
-    ) -> None:
-        self._writing = {}
-        urgent, self._urgent_writing = self._urgent_writing, False
-        if task.cancelled():
-            return
-        error = task.exception()
-        if error is not None:
-            if not isinstance(error, OSError):
-                raise error
-            self._fail(error)
-            self._pending = batch | self._pending
-            self._urgent = self._urgent or urgent
-            self._outdated = outdated
-            if roll and not self._rolled:
-                self._segments.pop()
-            done(False)
-            self._loop.call_later(_RETRY_S, self._commit)
-            return
+        def finished(_: object) -> None:
+            self._writing = {}
+            if not task.cancelled():
+                error = task.exception()
+                if error is None:
+                    self._written(batch, len(data), outdated)
+                else:
+                    self._not_written(batch, new, outdated, error)
+                done(error is None)
+
+        task.add_done_callback(finished)
+
+    def _place(self, length: int) -> tuple[int, Path | None]:
+        """Where so many bytes go: the offset in the newest segment, and its path when it must be begun."""
+        filled = self._end - self._segments[-1][0] if self._segments else 0
+        if self._appender.is_open and (not filled or filled + length <= self._segment_bytes):
+            return filled, None
+        self._segments.append((self._end, segments.path_of(self._folder, self._end)))
+        return 0, self._segments[-1][1]
+
+    def _written(self, batch: dict[bytes, bytes | None], length: int, outdated: tuple[int, Path] | None) -> None:
+        self._urgent_writing = False
         if self.failing:
             log.info("store.writes_again", was=self.failing)
             self.failing = ""
@@ -223,16 +213,32 @@ class Journal:
         for key, value in batch.items():
             self._enter(key, value, at)
             at += segments.size_of(key, value)
-        written = task.result()
-        self._end += written
-        self._total += written
+        self._end += length
+        self._total += length
         if outdated is not None:
-            self._segments.remove((outdated[0], outdated[1]))
+            self._segments.remove(outdated)
             self._total -= self._segments[0][0] - outdated[0]
         if self._sync == "normal" and self._syncing is None:
             self._syncing = self._loop.call_later(_SYNC_EVERY_S, self._sync_soon)
         self._clean()
-        done(True)
+
+    def _not_written(
+        self,
+        batch: dict[bytes, bytes | None],
+        new: Path | None,
+        outdated: tuple[int, Path] | None,
+        error: BaseException,
+    ) -> None:
+        if not isinstance(error, OSError):
+            raise error
+        self._fail(error)
+        self._pending = batch | self._pending
+        self._urgent = self._urgent or self._urgent_writing
+        self._urgent_writing = False
+        self._outdated = outdated
+        if new is not None and not self._appender.began:
+            self._segments.pop()
+        self._loop.call_later(_RETRY_S, self._commit)
 
     def _fail(self, error: OSError) -> None:
         reason = error.strerror or str(error)
@@ -240,63 +246,9 @@ class Journal:
             log.error("store.cannot_write", folder=str(self._folder), reason=reason)
         self.failing = reason
 
-    def _write(self, data: bytes, roll: bool, outdated: tuple[int, Path] | None) -> int:  # noqa: FBT001 - in the writer's thread
-        """Append; the bytes written, or OSError and the segment as it was."""
-        start, path = self._segments[-1]
-        if roll:
-            if self._file >= 0:
-                os.fdatasync(self._file)
-                os.close(self._file)
-                self._file = -1
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            self._rolled = True
-            if self._sync == "full":
-                self._sync_folder()
-        at = self._end - start
-        if self._torn or roll:
-            # What a failed write left behind.
-            os.ftruncate(self._file, at)
-            self._torn = False
-        left = memoryview(data)
-        while left:
-            try:
-                done = os.pwrite(self._file, left, at)
-            except OSError:
-                self._torn = True
-                raise
-            left = left[done:]
-            at += done
-        if data and self._sync == "full":
-            os.fdatasync(self._file)
-        if outdated is not None:
-            # What it still held must be safe elsewhere before it goes.
-            os.fdatasync(self._file)
-            outdated[1].unlink(missing_ok=True)
-            self._sync_folder()
-        return len(data)
-
-    def _sync_folder(self) -> None:
-        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
     def _sync_soon(self) -> None:
         self._syncing = None
-        self._helper.submit(self._sync_now)
-
-    def _sync_now(self) -> None:
-        try:
-            file = os.open(self._segments[-1][1], os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return
-        try:
-            os.fdatasync(file)
-        except OSError as error:
-            log.error("store.cannot_sync", folder=str(self._folder), reason=error.strerror)
-        finally:
-            os.close(file)
+        self._helper.submit(appender.sync, self._segments[-1][1])
 
     # --- cleaning -----------------------------------------------------------------------------------------------
 
@@ -349,16 +301,10 @@ class Journal:
         self._writer.shutdown()
         self._helper.shutdown()
         try:
-            data = segments.frame(self._pending) if self._pending else b""
-            if data:
-                roll = self._file < 0
-                if roll:
-                    self._segments.append((self._end, segments.path_of(self._folder, self._end)))
-                self._write(data, roll, None)
-            if self._file >= 0:
-                os.fdatasync(self._file)
+            if self._pending:
+                data = segments.frame(self._pending)
+                self._appender.append(data, *self._place(len(data)), None)
+            self._appender.close()
         except OSError as error:
             self._fail(error)
-        if self._file >= 0:
-            os.close(self._file)
         os.close(self._lock)

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
-from broker.embedded.journal import Journal, Sync
+from broker.embedded.appender import Sync
+from broker.embedded.journal import Journal
 from broker.embedded.message import Message
 
 _SESSION: Final = struct.Struct(">Q16sd")
