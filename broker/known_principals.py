@@ -72,12 +72,12 @@ class KnownPrincipals:
             heard = listener.wait(_WAIT_S)
             with self._lock:
                 for notification in heard:
-                    change = changes.read(notification.payload)
                     self._changes += 1
-                    if change is None or change.username == EVERYBODY:
-                        self._known.clear()
-                    else:
-                        self._known.pop(change.username, None)
+                    for change in changes.read_all(notification.payload):
+                        if change.username == EVERYBODY:
+                            self._known.clear()
+                        else:
+                            self._known.pop(change.username, None)
                 if listener.reconnected or not listener.connected:
                     self._changes += 1
                     self._known.clear()

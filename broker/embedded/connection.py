@@ -360,16 +360,16 @@ class Connection(asyncio.Protocol):
         self.routes.clear()
 
     def tell_denied(self, action: Action, topic: str, reason: str) -> None:
-        """Tell the device on its `denied` topic: once a second per topic, and not more than a few in all."""
+        """Tell the client on its `denied` topic: once a second per topic, and not more than a few in all."""
         session = self.session
-        if session is None or session.principal.kind != "device":
+        if session is None or not session.principal.denied_topic:
             return
         now = time.monotonic()
         self._told = {key: at for key, at in self._told.items() if now - at < 1.0}
         if (action, topic) in self._told or len(self._told) >= _TOLD_PER_SECOND:
             return
         self._told[action, topic] = now
-        self.broker.exchange.tell_denied(session.username, action, topic, reason)
+        self.broker.exchange.tell_denied(session.principal, action, topic, reason)
 
     def connect(self, body: bytes) -> None:
         connect = packets.parse_connect(body)

@@ -17,9 +17,9 @@ from broker.embedded.routing import Router
 from broker.embedded.session import Session
 from broker.embedded.store import Store
 from hub.access import decide
+from hub.access.principals import Principal
 from hub_protocol.catalogue import encode
 from hub_protocol.messages import Denied
-from hub_protocol.topics import Topics
 
 log = structlog.get_logger(__name__)
 
@@ -55,7 +55,6 @@ class Exchange:
         self.keeps = True
         self.refusals = refusals
         self.traffic = Traffic(bounds)
-        self.topics = Topics(root)
         self.router = Router()
         self.retained = Retained(store)
         # Of the broker's own figures: never stored, and never anybody else's.
@@ -90,11 +89,12 @@ class Exchange:
                 if connection is not None:
                     connection.close("the broker cannot store anything now", publish_will=True)
 
-    def tell_denied(self, username: str, action: Action, topic: str, reason: str) -> None:
-        """Say to a device on its `denied` topic what was refused and why."""
-        where = self.topics.denied(username)
-        payload = encode(Denied(action, topic[:1_000], reason[:1_000]))
-        self.publish(where, Message(where.encode(), payload, 0))
+    def tell_denied(self, principal: Principal, action: Action, topic: str, reason: str) -> None:
+        """Say to a device or an integration on its `denied` topic what was refused and why."""
+        where = principal.denied_topic
+        if where:
+            payload = encode(Denied(action, topic[:1_000], reason[:1_000]))
+            self.publish(where, Message(where.encode(), payload, 0))
 
     # --- subscriptions ------------------------------------------------------------------------------------------
 
@@ -166,7 +166,7 @@ class Exchange:
         message = Message(will.topic.encode(), will.payload, will.qos)
         if will.retain and (reason := self.retain(will.topic, message, session)):
             self.refusals.add(session.username, "publish", will.topic, f"its Will: {reason}")
-        if session.principal.kind != "browser":
+        if session.principal.kind in {"device", "integration"}:
             self.traffic.add(session.username, will.topic, 1)
         self.publish(will.topic, message)
 

@@ -144,8 +144,7 @@ class Reviews:
     def _disconnect(self, session: Session, reason: str) -> None:
         connection = self._exchange.connected.get(session.username)
         if connection is not None:
-            if session.principal.kind == "device":
-                self._exchange.tell_denied(session.username, "connect", "", reason)
+            self._exchange.tell_denied(session.principal, "connect", "", reason)
             connection.close(reason, publish_will=False)
 
     def close(self) -> None:

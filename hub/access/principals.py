@@ -13,6 +13,7 @@ from hub.access import role_grants
 from hub.access.grants import Action, Book, Grant
 from hub.access.scopes import device_grants
 from hub.settings import HUB_USERNAME
+from hub_protocol.topics import Topics
 
 Kind = Literal["device", "browser", "integration", "hub"]
 
@@ -43,6 +44,13 @@ class Principal:
     def handle(self) -> str:
         """What `{handle}` stands for, and what people know it by: the username without the integrations' prefix."""
         return self.username.removeprefix(INTEGRATION_PREFIX) if self.kind == "integration" else self.username
+
+    @property
+    def denied_topic(self) -> str:
+        """Where it is told what was refused; "" for browsers and the hub."""
+        if self.kind == "device":
+            return Topics(self.root).denied(self.username)
+        return f"{self.root}/out/{self.handle}/denied" if self.kind == "integration" else ""
 
     def book(self, action: Action) -> Book:
         """The grants of one action, arranged for looking up when it is first asked for."""
