@@ -1,9 +1,10 @@
 """Fuzzes the embedded broker in one process: well-formed, spoilt and random packets from clients that come and go.
 
-    python bench/fuzz_broker.py [--seconds 600] [--seed 1] [--keep FOLDER] [FILE …]
+    python bench/fuzz_broker.py [--seconds 600] [--seed 1] [--store] [--keep FOLDER] [FILE …]
 
 Plays of chance, and changes of plays that were played before. What breaks a rule is made shorter, printed and, with
-`--keep`, written to a file; a file named on the command line is played again.
+`--keep`, written to a file; a file named on the command line is played again. With `--store` what is to be kept goes
+to a folder on the disk, and must be found there afterwards as it was in memory.
 """
 
 import argparse
@@ -11,8 +12,11 @@ import asyncio
 import logging
 import random
 import sys
+import tempfile
 import time
 import traceback
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -22,26 +26,30 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench.fuzz_play import perform
 
 
-def complaint(data: bytes, loop: asyncio.AbstractEventLoop) -> str:
+def complaint(data: bytes, loop: asyncio.AbstractEventLoop, *, store: bool = False) -> str:
     """What is wrong with this play, and where; "" when nothing is."""
     try:
-        perform(data, loop)
+        if store:
+            with tempfile.TemporaryDirectory() as folder:
+                perform(data, loop, Path(folder))
+        else:
+            perform(data, loop)
     except Exception as error:  # noqa: BLE001 - any of them is a finding
         frame = traceback.extract_tb(error.__traceback__)[-1]
         return f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"
     return ""
 
 
-def shortened(data: bytes, loop: asyncio.AbstractEventLoop, seconds: float = 30.0) -> bytes:
+def shortened(data: bytes, complain: Callable[[bytes], str], seconds: float = 30.0) -> bytes:
     """A shorter play that is wrong in the same place."""
-    where = complaint(data, loop).rpartition("(")[2]
+    where = complain(data).rpartition("(")[2]
     deadline = time.monotonic() + seconds
     size = len(data) // 2
     while size and time.monotonic() < deadline:
         at, smaller = 0, False
         while at < len(data) and time.monotonic() < deadline:
             less = data[:at] + data[at + size :]
-            if complaint(less, loop).rpartition("(")[2] == where:
+            if complain(less).rpartition("(")[2] == where:
                 data, smaller = less, True
             else:
                 at += size
@@ -75,24 +83,26 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--store", action="store_true")
     parser.add_argument("--keep", type=Path)
     parser.add_argument("files", nargs="*", type=Path)
     options = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     loop = asyncio.new_event_loop()
+    complain = partial(complaint, loop=loop, store=options.store)
     found: dict[str, bytes] = {}
     for path in options.files:
-        found[complaint(path.read_bytes(), loop) or "nothing is wrong"] = path.read_bytes()
+        found[complain(path.read_bytes()) or "nothing is wrong"] = path.read_bytes()
     chance, pool, count = random.Random(options.seed), [], 0
     deadline = time.monotonic() + (0 if options.files else options.seconds)
     while time.monotonic() < deadline:
         data = play_of_chance(chance, pool)
         count += 1
-        wrong = complaint(data, loop)
+        wrong = complain(data)
         where = wrong.rpartition("(")[2]
         if wrong and where not in {known.rpartition("(")[2] for known in found}:
-            short = shortened(data, loop)
-            found[complaint(short, loop)] = short
+            short = shortened(data, complain)
+            found[complain(short)] = short
             print(f"{wrong}\n  {len(short)} bytes: {short.hex()}", flush=True)
             if options.keep:
                 options.keep.mkdir(parents=True, exist_ok=True)

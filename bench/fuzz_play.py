@@ -19,6 +19,7 @@ from broker.embedded.admission import Admitted, Rejected
 from broker.embedded.broker import Broker
 from broker.embedded.limits import LIMITS
 from broker.embedded.refusals import Refusals
+from broker.embedded.store import Store
 from hub.access.changes import Change
 from hub.access.grants import Action, Grant
 from hub.access.principals import Principal
@@ -106,11 +107,13 @@ class Table:
 class Play:
     """The bytes as a source of choices; when they have run out, every choice is 0 and the play ends."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, folder: Path | None = None) -> None:
         self.data = data
+        self.folder = folder
         self.at = 0
         self.table = Table()
-        self.broker = Broker(self.table, Refusals(None, None), ROOT)  # type: ignore[arg-type]
+        store = Store.open(folder) if folder else None
+        self.broker = Broker(self.table, Refusals(None, None), ROOT, store=store)  # type: ignore[arg-type]
         self.slots: list[Client | None] = [None] * 5
         self.gone: list[Client] = []
         self.number = 0
@@ -140,8 +143,21 @@ class Play:
         fuzz_rules.check_end(self.broker, {"witness", "speaker"})
         for client in (self.witness, self.speaker):
             client.lose()
+        await self.rest()
+        kept = fuzz_rules.kept_in_memory(self.broker)
         await self.broker.close()
         await asyncio.sleep(0)
+        if self.folder:
+            store = Store.open(self.folder)
+            fuzz_rules.check_store(store, kept)
+            await store.close()
+
+    async def rest(self) -> None:
+        """Let the loop come to rest, and the store write what it holds back."""
+        for _ in range(4):
+            await asyncio.sleep(0)
+        while self.broker.output.holding:  # noqa: ASYNC110 - the writer is a thread
+            await asyncio.sleep(0.0002)
 
     async def bystander(self, name: str) -> Client:
         client = Client(self.broker, 0)
@@ -153,8 +169,7 @@ class Play:
 
     async def settle(self) -> None:
         """Let the loop come to rest, then look at everything."""
-        for _ in range(4):
-            await asyncio.sleep(0)
+        await self.rest()
         for client in (self.witness, self.speaker) if hasattr(self, "speaker") else ():
             client.hear()
         for client in self.slots:
@@ -300,20 +315,20 @@ class Play:
         client.feed()
 
 
-def perform(data: bytes, loop: asyncio.AbstractEventLoop) -> None:
-    """Play it; raises whatever the broker did wrong."""
+def perform(data: bytes, loop: asyncio.AbstractEventLoop, folder: Path | None = None) -> None:
+    """Play it, with a store in `folder` if given; raises whatever the broker did wrong."""
     wrong: list[BaseException] = []
     loop.set_exception_handler(
         lambda _, context: wrong.append(context.get("exception") or AssertionError(context["message"]))
     )
     earlier, LIMITS["device"] = LIMITS["device"], SMALL
     try:
-        loop.run_until_complete(asyncio.wait_for(_play(data), 30))
+        loop.run_until_complete(asyncio.wait_for(_play(data, folder), 30))
     finally:
         LIMITS["device"] = earlier
     if wrong:
         raise wrong[0]
 
 
-async def _play(data: bytes) -> None:
-    await Play(data).run()
+async def _play(data: bytes, folder: Path | None) -> None:
+    await Play(data, folder).run()

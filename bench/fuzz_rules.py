@@ -9,6 +9,7 @@ from broker.embedded.limits import LIMITS, MOST_ROUTES
 from broker.embedded.routing import Route
 from broker.embedded.session import Session
 from broker.embedded.sharing import Turns
+from broker.embedded.store import Store
 from hub.access import decide
 from hub.access.grants import matches, split_share
 
@@ -233,3 +234,34 @@ def check_end(broker: Broker, staying: set[str]) -> None:
     assert len(broker.connections) == len(staying)
     assert not broker.admissions._strangers
     assert all(session.persistent or name in staying for name, session in exchange.sessions.items())
+
+
+def kept_in_memory(broker: Broker) -> dict[str, Any]:
+    """What would have to be found again: by session its subscriptions, what it took, what it is owed; the retained."""
+    kept: dict[str, Any] = {}
+    for name, session in broker.exchange.sessions.items():
+        if session.persistent:
+            owed = sorted(
+                (i, sent and (sent[0].topic, sent[0].payload, sent[1])) for i, sent in session.inflight.items()
+            )
+            waiting = [(entry[0].topic, entry[0].payload, entry[1]) for entry in session.queue if entry[1]]
+            kept[name] = (dict(session.subscriptions), set(session.incoming), owed, waiting)
+    kept[""] = sorted(
+        (topic, message.payload, message.qos, publisher)
+        for everything in ("#", "$SYS/#")
+        for topic, (message, publisher) in broker.exchange.retained._messages.match(everything)
+    )
+    return kept
+
+
+def check_store(store: Store, kept: dict[str, Any]) -> None:
+    """Raises AssertionError unless the store holds just what was in memory."""
+    found: dict[str, Any] = {}
+    for stored in store.take_sessions():
+        owed = sorted(
+            (i, message and (message.topic, message.payload, qos)) for _, i, message, qos in stored.messages if i
+        )
+        waiting = [(message.topic, message.payload, qos) for _, i, message, qos in stored.messages if not i and message]
+        found[stored.username] = (dict(stored.subscriptions), set(stored.incoming), owed, waiting)
+    found[""] = sorted((topic, message.payload, message.qos, name) for topic, message, name in store.take_retained())
+    assert found == kept, f"the store holds {found}, the memory {kept}"

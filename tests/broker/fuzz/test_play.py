@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -36,6 +37,13 @@ def test_nothing_that_clients_do_breaks_a_rule(loop: asyncio.AbstractEventLoop, 
 @pytest.mark.parametrize("seed", range(4))
 def test_long_plays(loop: asyncio.AbstractEventLoop, seed: int) -> None:
     perform(random.Random(seed).randbytes(1_500), loop)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_what_is_to_be_kept_is_on_the_disk_as_in_memory(
+    loop: asyncio.AbstractEventLoop, seed: int, tmp_path: Path
+) -> None:
+    perform(random.Random(seed).randbytes(800), loop, tmp_path)
 
 
 def miscount(broker: Broker, session: Session) -> None:
