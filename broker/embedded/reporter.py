@@ -36,8 +36,12 @@ _AT_ONCE: Final = 500
 
 @dataclass(slots=True)
 class Told:
-    """What was last told of a session; `state` is what is told at once, `counts` what can wait."""
+    """What was last told of a session; `state` is what is told at once, `counts` what can wait.
 
+    While `glance` is the same, nothing has changed: it is cheap to make, for most sessions are idle most of the time.
+    """
+
+    glance: tuple[object, ...]
     state: tuple[object, ...]
     counts: tuple[int, ...]
     at: float
@@ -112,22 +116,7 @@ class Reporter:
         full, self._full = self._full or closing, False
         if full:
             self._told.clear()
-        urgent: list[tuple[str, Told]] = []
-        patient: list[tuple[str, Told]] = []
-        for index, (username, session) in enumerate(list(self._exchange.sessions.items())):
-            if index % _AT_ONCE == _AT_ONCE - 1:
-                await asyncio.sleep(0)
-            link = self._exchange.connected.get(username)
-            if link is not None:
-                self._collect(link, session)
-            before = self._told.get(username)
-            latest = _observe(session, link, now, before)
-            if before is None or before.state != latest.state:
-                urgent.append((username, latest))
-            elif (before.counts != latest.counts or before.moving) and now - before.at >= COUNTS_EVERY_S:
-                patient.append((username, latest))
-        patient.sort(key=lambda one: self._told[one[0]].at)
-        due = (urgent + patient)[: MOST_IN_FULL if full else MOST_SESSIONS]
+        due = await self._due(now, MOST_IN_FULL if full else MOST_SESSIONS)
         sessions = [
             _report(there, self._exchange.connected.get(username), latest, self._told.get(username))
             for username, latest in due
@@ -145,6 +134,30 @@ class Reporter:
             report.traffic = self._exchange.traffic.take()
             report.detail = self._detail()
         return report
+
+    async def _due(self, now: float, most: int) -> list[tuple[str, Told]]:
+        """Whose turn it is: who came or went, then whose counts were told longest ago."""
+        urgent: list[tuple[str, Told]] = []
+        patient: list[tuple[str, Told]] = []
+        for index, (username, session) in enumerate(list(self._exchange.sessions.items())):
+            if index % _AT_ONCE == _AT_ONCE - 1:
+                await asyncio.sleep(0)
+            link = self._exchange.connected.get(username)
+            before = self._told.get(username)
+            glance = _glance(session, link)
+            if before is not None and before.glance == glance and not before.moving:
+                continue
+            if link is not None:
+                self._collect(link, session)
+            latest = _observe(session, link, glance, now, before)
+            if before is None or before.state != latest.state:
+                urgent.append((username, latest))
+            elif before.counts == latest.counts and not before.moving:
+                before.glance = glance
+            elif now - before.at >= COUNTS_EVERY_S:
+                patient.append((username, latest))
+        patient.sort(key=lambda one: self._told[one[0]].at)
+        return (urgent + patient)[:most]
 
     def _collect(self, link: Link, session: Session) -> None:
         published = link.flow.published
@@ -195,14 +208,23 @@ class Reporter:
                 projection.report(session, KIND, report.detail, now)
 
 
-def _observe(session: Session, link: Link | None, now: float, before: Told | None) -> Told:
+def _glance(session: Session, link: Link | None) -> tuple[object, ...]:
+    waiting = (len(session.subscriptions), len(session.queue), len(session.inflight), session.overflowed)
+    if link is None:
+        return waiting
+    flow = link.flow
+    # A subscription that takes the place of another came with a packet, which was counted.
+    return (*waiting, link.opened_at, flow.published, flow.controls, flow.packets_out)
+
+
+def _observe(session: Session, link: Link | None, glance: tuple[object, ...], now: float, before: Told | None) -> Told:
     opened_at = link.opened_at if link is not None else None
     state = (opened_at, session.persistent, tuple(session.subscriptions.items()))
     received = link.flow.published if link is not None else 0
     sent = link.flow.delivered if link is not None else 0
     counts = (received, sent, len(session.queue), len(session.inflight), session.overflowed)
     moving = before is not None and (received, sent) != (before.received, before.sent)
-    return Told(state, counts, now, received, sent, moving)
+    return Told(glance, state, counts, now, received, sent, moving)
 
 
 def _report(session: Session, link: Link | None, latest: Told, before: Told | None) -> SessionReport:
