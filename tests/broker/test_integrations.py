@@ -29,7 +29,7 @@ def test_it_is_told_what_was_refused(house):
     name, handle, token, _ = add(house, "Curious")
     client = house.again(name, token)
     assert client.peer.subscribe((f"{ROOT}/out/{handle}/denied", 0)) == [0]
-    client.peer.publish(f"{ROOT}/d/porch/cmd/ping/1", b"{}", 1)
+    client.peer.send(house.wire.publish(f"{ROOT}/d/porch/cmd/ping/1", b"{}"))
     told = client.peer.message()
     assert told.topic == f"{ROOT}/out/{handle}/denied"
     assert json.loads(told.payload)["action"] == "publish"
