@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +22,7 @@ from hub.settings import Settings
 log = structlog.get_logger(__name__)
 
 PLUGIN: Final = "mosquitto_dynamic_security.so"
+LIBRARIES: Final = ("/usr/lib", "/usr/local/lib", "/opt/homebrew/lib")
 ACCOUNT: Final = "mosquitto"
 START_TIMEOUT_S: Final = 10.0
 STOP_TIMEOUT_S: Final = 8.0
@@ -51,15 +52,19 @@ class Installed:
     plugin: Path
 
 
-def find() -> Installed:
-    """Mosquitto as it is installed here; raises `NotInstalled` with what to install."""
-    program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
+def find(programs: str | None = None, libraries: Sequence[str] = LIBRARIES) -> Installed:
+    """Mosquitto as it is installed here; raises `NotInstalled` with what to install.
+
+    `programs` are folders as in PATH, by default that and where Debian keeps servers.
+    """
+    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin" if programs is None else programs
+    program = shutil.which("mosquitto", path=path)
     if program is None:
         raise NotInstalled(
             "MARVAIN_BROKER=mosquitto needs Mosquitto 2; install it (Debian: apt install mosquitto), or use the"
             " embedded broker"
         )
-    for place in ("/usr/lib", "/usr/local/lib", "/opt/homebrew/lib"):
+    for place in libraries:
         for plugin in sorted([*Path(place).glob(PLUGIN), *Path(place).glob(f"*/{PLUGIN}")]):
             return Installed(Path(program), plugin)
     raise NotInstalled(
