@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from broker_fanin import free_port
+from brokers import free_port
 from sqlmodel import Session
 
 from hub import devices, identity, sessions

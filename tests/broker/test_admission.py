@@ -50,6 +50,7 @@ def test_a_client_id_that_is_not_the_username_is_refused(house: House, client_id
 def test_bad_credentials_with_a_victims_client_id_disturb_nothing(house: House) -> None:
     hub = house.hub()
     assert hub.peer.subscribe(("marvain/v1/d/+/state", 1)) == [1]
+    hub.peer.drain()
     victim = house.device()
     assert victim.peer.subscribe((victim.topic("cmd", "#"), 1)) == [1]
     attacker, attacker_token = house.add()
@@ -71,6 +72,7 @@ def test_another_protocol_level_is_answered_with_code_1(house: House) -> None:
 def test_a_will_elsewhere_is_refused_and_nothing_else_happens(house: House) -> None:
     hub = house.hub()
     assert hub.peer.subscribe(("marvain/v1/#", 1)) == [1]
+    hub.peer.drain()
     victim = house.device()
     attacker, token = house.add()
     for topic in (victim.topic("state"), "#", "marvain/v1/hub/status", f"marvain/v1/d/{attacker.handle}/presence"):
