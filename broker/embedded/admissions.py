@@ -45,11 +45,6 @@ class Admissions:
 
     def admit(self, connection: Link, connect: Connect) -> None:
         """Begin to decide on a CONNECT that names its user; the connection reads nothing meanwhile."""
-        username = connect.username or ""
-        if too_often := self._guard.connects(connection.address, username):
-            self._exchange.refusals.add(username, "connect", "", too_often, stranger=True)
-            connection.refuse(decide.SERVER_UNAVAILABLE, too_often)
-            return
         if len(self._open) >= MAX_ADMISSIONS:
             connection.refuse(decide.SERVER_UNAVAILABLE, _BUSY)
             return

@@ -375,7 +375,11 @@ class Connection(asyncio.Protocol):
         connect = packets.parse_connect(body)
         broker = self.broker
         broker.admissions.forget(self)
-        if connect.level != 4:
+        if too_often := broker.guard.connects(self.address, connect.username or ""):
+            name = connect.username or connect.client_id
+            broker.refusals.add(name, "connect", "", too_often, stranger=True)
+            self.refuse(decide.SERVER_UNAVAILABLE, too_often)
+        elif connect.level != 4:
             self.refuse(packets.BAD_PROTOCOL, f"protocol level {connect.level}; this broker speaks MQTT 3.1.1 (4)")
         elif connect.username is None:
             reason = "anonymous: no username was given"
