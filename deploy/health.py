@@ -3,8 +3,6 @@
 It runs twice a minute for each service, so it loads no more than it needs: not the domain, and the driver only to ask.
 """
 
-# ruff: noqa: INP001  a script of the image, in no package
-
 import http.client
 import os
 import sys

@@ -3,8 +3,6 @@
 Standard input is what `marvain device add` or `rotate` printed, as text or JSON, or the token alone.
 """
 
-# ruff: noqa: INP001  a script of the image, in no package
-
 import os
 import re
 import sys

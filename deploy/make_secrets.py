@@ -4,8 +4,6 @@ Run as `python make_secrets.py DIR POSTGRES_GID MOSQUITTO_GID` by the owner of D
 What is there already stays: a second run changes nothing.
 """
 
-# ruff: noqa: INP001  a script of the image, in no package
-
 import os
 import secrets
 import sys

@@ -1,7 +1,5 @@
 """Prepares the database of the containers and tells how to come in: `python prepare.py`, before the services start."""
 
-# ruff: noqa: INP001  a script of the image, in no package
-
 import os
 import sys
 from urllib.parse import quote

@@ -6,6 +6,7 @@ from typing import Final
 import structlog
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel import Session
 
 from hub.database import Database
 from hub.errors import HubError
@@ -15,6 +16,19 @@ log = structlog.get_logger(__name__)
 # Any number, as long as every hub of one database uses the same: the lock of the one that works.
 ONE_HUB_LOCK: Final = 0x6D61_7276
 LOOK_EVERY_S: Final = 1.0
+
+
+def works(session: Session) -> bool:
+    """Whether some hub works on this database now, wherever it runs."""
+    held = session.execute(
+        text(
+            "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1"
+            " AND (classid::bigint << 32 | objid::bigint) = :key"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        ),
+        {"key": ONE_HUB_LOCK},
+    )
+    return held.first() is not None
 
 
 class LockLost(HubError):

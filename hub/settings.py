@@ -62,8 +62,9 @@ class Settings(BaseSettings):
     mqtt_host: str = "127.0.0.1"
     mqtt_port: Port = 1883
     ws_port: Port = 1884
-    # What devices elsewhere should dial; empty means mqtt_host.
+    # What devices elsewhere should dial; empty means mqtt_host and mqtt_port.
     public_mqtt_host: str = ""
+    public_mqtt_port: Port | None = None
 
     web_host: str = "127.0.0.1"
     web_port: Port = 8000
@@ -79,6 +80,11 @@ class Settings(BaseSettings):
     def device_mqtt_host(self) -> str:
         """The host that people are told to put into a device."""
         return self.public_mqtt_host or self.mqtt_host
+
+    @property
+    def device_mqtt_port(self) -> int:
+        """The port that belongs to that host."""
+        return self.public_mqtt_port or self.mqtt_port
 
     def hub_password(self) -> str:
         """The hub service's MQTT password; raises FileNotFoundError or ValueError with what to do."""

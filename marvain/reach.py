@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from hub import migrations
 from hub.database import Database
 from hub.errors import NotFound
+from marvain.addresses import split
 from marvain.embedded_postgres import EmbeddedPostgres
 from marvain.instance import Instance
 
 START_PATIENCE_S = 60.0
 APPLICATION = "marvain command"
+MQTT_PORT = 1883
 
 
 @contextlib.contextmanager
@@ -51,6 +53,18 @@ def database(instance: Instance) -> Iterator[Database]:
             yield opened
         finally:
             opened.close()
+
+
+def broker_address(instance: Instance) -> tuple[str, str, int]:
+    """What devices are told to dial: scheme, host and port, by the settings or as the running instance says."""
+    running = instance.running()
+    host, port = split(running.mqtt) if running else ("127.0.0.1", instance.last_ports().mqtt or MQTT_PORT)
+    scheme = "mqtts" if os.environ.get("MARVAIN_TLS_CERT_FILE") else "mqtt"
+    return (
+        scheme,
+        os.environ.get("MARVAIN_PUBLIC_MQTT_HOST") or host,
+        int(os.environ.get("MARVAIN_PUBLIC_MQTT_PORT") or port),
+    )
 
 
 def _of_running(instance: Instance) -> str | None:

@@ -6,14 +6,13 @@ from datetime import UTC, datetime
 
 import click
 
-from hub import commands, devices, identity
+from hub import commands, devices, identity, one_hub
 from hub.errors import Conflict
 from hub_protocol.topics import DEFAULT_ROOT, Topics
-from marvain.addresses import split
 from marvain.cli.options import BY, agent_option, instance_option, json_option
 from marvain.cli.output import ago, show_json, show_table
 from marvain.instance import Instance
-from marvain.reach import database
+from marvain.reach import broker_address, database
 
 
 @click.group()
@@ -117,10 +116,10 @@ def rotate(handle: str, instance: Instance, *, as_json: bool) -> None:
 @json_option
 def ping(handle: str, timeout: float, instance: Instance, *, as_json: bool) -> None:
     """Ask the device HANDLE for a sign of life and show the round-trip time."""
-    if instance.running() is None:
-        raise Conflict("Marvain is not running, so nothing can be sent; start it with `marvain up`")
     with database(instance) as opened:
         with opened.transaction() as session:
+            if not one_hub.works(session):
+                raise Conflict("no hub is running, so nothing can be sent; start it with `marvain up`")
             found = devices.by_handle(session, handle)
             command = commands.request(session, found, "ping", {}, by=BY, ttl_s=timeout, now=datetime.now(UTC))
             agent_id, command_id = found.agent_id, command.command_id
@@ -145,11 +144,10 @@ def _show_token(instance: Instance, handle: str, device_id: str, token: str, *, 
     if as_json:
         show_json({"handle": handle, "device_id": device_id, "token": token})
         return
-    running = instance.running()
-    host, port = split(running.mqtt) if running else ("127.0.0.1", instance.last_ports().mqtt or 1883)
+    scheme, host, port = broker_address(instance)
     click.echo(f"handle  {handle}\ntoken   {token}\n")
     click.echo("The token is not shown again. Start the satellite with:\n")
-    click.echo(f"  marvain-satellite run --hub mqtt://{host}:{port} --token {token}\n")
+    click.echo(f"  marvain-satellite run --hub {scheme}://{host}:{port} --token {token}\n")
     topic = Topics(os.environ.get("MARVAIN_ROOT") or DEFAULT_ROOT).event(handle, "door_open")
     click.echo("or send an event by hand:\n")
     click.echo(f"  mosquitto_pub -h {host} -p {port} -i {handle} -u {handle} -P '{token}' -q 1 \\")

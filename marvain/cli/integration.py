@@ -9,11 +9,10 @@ from hub import identity, integrations
 from hub.access import roles
 from hub.errors import NotFound
 from hub.tables import Agent
-from marvain.addresses import split
 from marvain.cli.options import BY, agent_option, instance_option, json_option
 from marvain.cli.output import ago, show_json, show_table
 from marvain.instance import Instance
-from marvain.reach import database
+from marvain.reach import broker_address, database
 
 
 @click.group()
@@ -108,7 +107,6 @@ def _show_token(instance: Instance, username: str, integration_id: str, token: s
     if as_json:
         show_json({"username": username, "integration_id": integration_id, "token": token})
         return
-    running = instance.running()
-    host, port = split(running.mqtt) if running else ("127.0.0.1", instance.last_ports().mqtt or 1883)
+    scheme, host, port = broker_address(instance)
     click.echo(f"username   {username}\nclient id  {username}\npassword   {token}\n")
-    click.echo(f"The password is not shown again. The broker is at mqtt://{host}:{port}.")
+    click.echo(f"The password is not shown again. The broker is at {scheme}://{host}:{port}.")

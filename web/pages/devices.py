@@ -232,7 +232,8 @@ def _token_page(
         is_new=is_new,
         rev=rev,
         host=settings.device_mqtt_host,
-        port=settings.mqtt_port,
+        port=settings.device_mqtt_port,
+        tls=settings.tls_cert_file is not None,
         topics=Topics(settings.root),
         # Whatever spoke with an older token had a lower one: the present in seconds is always ahead.
         epoch=int(now.timestamp()),

@@ -269,7 +269,7 @@ def _token_page(
         token=token,
         is_new=is_new,
         host=settings.device_mqtt_host,
-        port=settings.mqtt_port,
+        port=settings.device_mqtt_port,
         root=settings.root,
         tls=settings.tls_cert_file is not None,
     )
