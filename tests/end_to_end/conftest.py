@@ -186,9 +186,9 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def broker_kind() -> str:
-    """Which broker the instance of a module runs; modules that run on several have a fixture of their own."""
-    return "embedded"
+def broker_kind(request: pytest.FixtureRequest) -> str:
+    """Which broker the instance of a module runs; modules that run on several give it as a parameter."""
+    return getattr(request, "param", "embedded")
 
 
 @pytest.fixture(scope="module")
@@ -271,5 +271,7 @@ def satellite(instance: Instance, tmp_path: Path) -> Iterator[Callable[..., Sate
 @pytest.fixture
 def device(instance: Instance, request: pytest.FixtureRequest) -> dict[str, Any]:
     """A device of this test alone, added on the command line."""
-    name = re.sub(r"[^a-z0-9]+", " ", request.node.name.removeprefix("test_").lower())[:50]
+    name = re.sub(r"[^a-z0-9]+", " ", request.node.name.removeprefix("test_").lower()).strip()
+    # Both ends: parameters, which tell tests of one name apart, stand last.
+    name = name if len(name) <= 50 else f"{name[:25]} {name[-24:]}"
     return instance.cli("device", "add", name) | {"name": " ".join(name.split())}
