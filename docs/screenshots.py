@@ -63,6 +63,7 @@ class Scene:
             self._send(handle, kind, payload)
         for handle in ("front-door", "greenhouse"):
             self._cli("device", "ping", handle)
+        self._cli("integration", "add", "Home Assistant")
         lamp = self.running.pop()
         lamp.kill()
         lamp.wait()
@@ -77,6 +78,8 @@ class Scene:
         page.goto(self.where["web"] + "/devices")
         page.locator("a.device-name").first.click()
         self._shoot(page, None, "device")
+        self._shoot_role(page)
+        self._shoot(page, "/access/sessions", "sessions")
         narrow = browser.new_context(
             viewport={"width": 390, "height": 844}, color_scheme="dark", storage_state=wide.storage_state()
         )
@@ -105,6 +108,26 @@ class Scene:
         page.locator("#live-status[data-state=live]").wait_for()
         page.get_by_text("ms behind").wait_for()
         page.screenshot(path=IMAGES / f"{name}.png")
+
+    def _shoot_role(self, page: Page) -> None:
+        """A role as it is made, with what it will change."""
+        page.goto(self.where["web"] + "/access/roles/new")
+        page.get_by_label("Name").fill("Greenhouse keeper")
+        page.get_by_label("What it is for").fill("The greenhouse and Home Assistant agree on the windows")
+        for action, topic in (("publish", "x/{agent}/greenhouse/+"), ("subscribe", "x/{agent}/greenhouse/#")):
+            if page.locator("#grants [data-input=filter]").last.input_value():
+                page.get_by_role("button", name="Add a grant").click()
+            page.locator("#grants [data-input=action]").last.select_option(action)
+            page.locator("#grants [data-input=filter]").last.fill(topic)
+        page.locator(".bearers label", has_text="greenhouse").click()
+        page.locator(".bearers label", has_text="home-assistant").click()
+        page.locator("#preview summary").first.wait_for()
+        page.locator("#preview summary").first.click()
+        page.set_viewport_size({"width": 1280, "height": 1250})
+        self._shoot(page, None, "role")
+        page.set_viewport_size({"width": 1280, "height": 800})
+        page.get_by_role("button", name="Save").click()
+        page.get_by_text("Undo").first.wait_for()
 
     def _run(self, program: str, *argv: Any) -> None:
         command = [str(BIN / program), *(str(one) for one in argv)]
