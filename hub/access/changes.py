@@ -15,6 +15,8 @@ _MAX_REASON = 500
 _NAMES_AT_ONCE: Final = 50
 # Beyond that it is cheaper for all to look at everybody.
 _MOST_NAMES: Final = 500
+# Deep nesting raises the second; whoever listens must go on hearing the rest.
+_NONE_OF_OURS: Final = (msgspec.MsgspecError, RecursionError)
 
 Kind = Literal["revoked", "rotated", "changed", "ended", "kicked"]
 
@@ -74,7 +76,7 @@ def read_all(payload: str) -> list[Change]:
     """The changes in a notification's payload; empty when it is not one of ours."""
     try:
         many = msgspec.json.decode(payload, type=_ChangeOfMany)
-    except msgspec.MsgspecError:
+    except _NONE_OF_OURS:
         one = _read_one(payload)
         return [one] if one is not None else []
     return [Change(username, many.kind, many.reason) for username in many.usernames]
@@ -93,7 +95,7 @@ def read(payload: str) -> Change | None:
 def _read_one(payload: str) -> Change | None:
     try:
         return msgspec.json.decode(payload, type=Change)
-    except msgspec.MsgspecError:
+    except _NONE_OF_OURS:
         return None
 
 

@@ -9,7 +9,10 @@ from hub.access.changes import Change
 from hub.database import Database
 
 
-@pytest.mark.parametrize("payload", ["", "[]", "{}", '{"usernames": "a", "kind": "changed"}', '{"usernames": ["a"]}'])
+@pytest.mark.parametrize(
+    "payload",
+    ["", "[]", "{}", '{"usernames": "a", "kind": "changed"}', '{"usernames": ["a"]}', '{"x":' + "[" * 7_900],
+)
 def test_odd_notifications_name_nobody(payload: str) -> None:
     assert changes.read_all(payload) == []
     assert changes.read(payload) is None
