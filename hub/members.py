@@ -72,8 +72,8 @@ def _hand_over(
     actor: str,
 ) -> None:
     owner = next((one for one in members.values() if one.role == "owner"), None)
-    if owner is not None and by_user_id not in {None, owner.user_id}:
-        raise Forbidden("Only the owner can hand ownership over.")
+    if by_user_id is not None and (owner is None or by_user_id != owner.user_id):
+        raise Forbidden("Only the owner can hand ownership over; where there is none, the hub's operator names one.")
     user = session.get_one(User, heir.user_id)
     if user.disabled or user.password_hash is None:
         raise Conflict("an owner must be able to sign in; this account cannot yet", field="role")

@@ -69,6 +69,14 @@ def test_the_last_who_can_change_anything_stays(session, agent):
     assert identity.role_in(session, admin.user_id, agent.agent_id) is None
 
 
+def test_where_there_is_no_owner_nobody_becomes_it_by_asking_first(session, agent):
+    admin = person(session, agent, "admin", "admin")
+    with pytest.raises(Forbidden):
+        members.set_role(session, agent.agent_id, admin.user_id, "owner", by_user_id=admin.user_id)
+    members.set_role(session, agent.agent_id, admin.user_id, "owner", by_user_id=None, by="command line")
+    assert identity.role_in(session, admin.user_id, agent.agent_id) == "owner"
+
+
 def test_ownership_is_handed_over_and_blocked_ones_come_back(session, agent):
     owner, admin = person(session, agent, "owner", "owner"), person(session, agent, "admin", "admin")
     members.set_role(session, agent.agent_id, admin.user_id, "owner", by_user_id=owner.user_id)
