@@ -38,6 +38,8 @@ def publish_key(session: Session, kind: str, public_key: bytes | None, now: date
     """
     if public_key is not None and len(public_key) != _KEY_BYTES:
         raise ValueError(f"a sealing key has {_KEY_BYTES} bytes")
+    # Rows before the key, as those do who replace a credential: so that neither waits for the other.
+    session.execute(text("SELECT 1 FROM credentials WHERE sealed IS NOT NULL ORDER BY credential_id FOR UPDATE"))
     session.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
     if public_key is None or sealing_key(session) != public_key:
         session.execute(text("UPDATE credentials SET sealed = NULL WHERE sealed IS NOT NULL"))

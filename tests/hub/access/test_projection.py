@@ -1,6 +1,8 @@
 """Secrets on their way to a broker: for the adapter alone, and gone once carried."""
 
+import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -83,6 +85,45 @@ def test_the_adapter_is_told_that_a_secret_waits(database: Database) -> None:
             devices.add(session, agent.agent_id, "Porch", scopes=[], by="tests")
         (notice,) = listener.wait(5)
     assert changes.read(notice.payload) == changes.Change("porch", "changed", "a new credential")
+
+
+def test_an_adapter_that_starts_and_a_rotation_do_not_wait_for_each_other(database: Database) -> None:
+    keys = [bytes(PrivateKey.generate().public_key) for _ in range(2)]
+    with database.transaction() as session:
+        agent = Agent(name="Home")
+        session.add(agent)
+        session.flush()
+        # From long ago: nobody waits for what it has not carried.
+        projection.publish_key(session, "mosquitto", keys[0], NOW - timedelta(days=900))
+        devices.add(session, agent.agent_id, "Porch", scopes=[], by="tests")
+
+    def start() -> None:
+        with database.transaction() as session:
+            projection.publish_key(session, "mosquitto", keys[1], NOW - timedelta(days=900))
+
+    def is_waiting() -> bool:
+        with database.engine.connect() as connection:
+            found = connection.execute(
+                text(
+                    "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity USING (pid)"
+                    " WHERE NOT granted AND datname = current_database()"
+                )
+            )
+            return bool(found.scalar_one())
+
+    with ThreadPoolExecutor(1) as threads:
+        with database.transaction() as session:
+            held = text("UPDATE credentials SET replaced_at = now() WHERE username = 'porch'")
+            session.execute(held)
+            starting = threads.submit(start)
+            deadline = time.monotonic() + 10
+            while not is_waiting():
+                assert time.monotonic() < deadline
+            assert projection.sealing_key(session) == keys[0]
+        starting.result(10)
+    with database.transaction() as session:
+        assert projection.sealing_key(session) == keys[1]
+        assert session.execute(text("SELECT count(*) FROM credentials WHERE sealed IS NOT NULL")).scalar_one() == 0
 
 
 def test_an_integrations_secret_counts_until_it_is_replaced_or_revoked(session: Session, agent: Agent) -> None:
