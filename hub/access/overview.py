@@ -105,7 +105,9 @@ def _everybody(session: Session, agent_id: uuid.UUID, root: str) -> list[tuple[P
     named = {row.username: row for row in session.execute(text(_NAMED), {"agent_id": agent_id})}
     found = []
     for principal in principals.load_agent(session, agent_id, root):
-        row = named[principal.username]
+        row = named.get(principal.username)
+        if row is None:  # came since the names were read
+            continue
         view = PrincipalView(
             principal.username, principal.kind, row.name, row.id, principal.scopes, tuple(row.roles), principal.grants
         )

@@ -4,6 +4,7 @@ import uuid
 from datetime import UTC, datetime
 
 import pytest
+from sqlalchemy import event
 
 from hub import devices, identity
 from hub.access import credentials, decide, overview, principals
@@ -149,3 +150,22 @@ def test_trying_is_the_decision_itself(session, agent, device):
         verdict = overview.try_it(session, agent.agent_id, "porch", action, topic, will=will, root=ROOT)
         assert verdict.allowed is allowed, (action, topic, will)
         assert "porch" in verdict.reason or "a/#" in verdict.reason
+
+
+def test_who_comes_while_the_page_is_read_is_left_out(database):
+    """The names are read before the grants."""
+    with database.transaction() as session:
+        agent = Agent(name="Home")
+        session.add(agent)
+        session.flush()
+        devices.add(session, agent.agent_id, "Porch", scopes=[], by="tests")
+
+    @event.listens_for(database.engine, "after_cursor_execute", once=True)
+    def add_another(*_):
+        with database.transaction() as session:
+            devices.add(session, agent.agent_id, "Late", scopes=[], by="tests")
+
+    with database.transaction() as session:
+        seen = [view.username for view in overview.by_principal(session, agent.agent_id, ROOT)]
+        assert seen == ["porch", "hub_service"]
+        assert len(overview.by_principal(session, agent.agent_id, ROOT)) == 3
