@@ -167,8 +167,11 @@ def grant_exactly(
     a principal that is none of the agent's.
     """
     bearer = _bearer(session, agent_id, principal_username)
-    is_integration = kind_of(principal_username) == "integration"
-    grant = GrantDraft(action, of_topic(topic, bearer.handle, kind_of(principal_username), root))
+    kind = kind_of(principal_username)
+    try:
+        grant = GrantDraft(action, of_topic(topic, bearer.handle, kind, root))
+    except Invalid as error:
+        raise Invalid(error.message, field="topic") from None
     roles = {role.name.lower(): role for role in list_roles(session, agent_id)}
     name, number = f"Only {principal_username}", 1
     while (role := roles.get(name.lower())) is not None and not _takes_one_more(role, bearer):
@@ -176,7 +179,9 @@ def grant_exactly(
         name = f"Only {principal_username} ({number})"
     one = RoleDraft(name, f"What {principal_username} was granted one by one.", (grant,))
     one = (
-        replace(one, integrations=(bearer.bearer_id,)) if is_integration else replace(one, devices=(bearer.bearer_id,))
+        replace(one, integrations=(bearer.bearer_id,))
+        if kind == "integration"
+        else replace(one, devices=(bearer.bearer_id,))
     )
     try:
         checked = check_draft(session, agent_id, one, open_topics=open_topics, root=root)
@@ -206,6 +211,10 @@ def set_bearer(
 def _create(
     session: Session, agent_id: uuid.UUID, role_id: uuid.UUID, draft: RoleDraft, *, by: str, action: str
 ) -> Saved:
+    # One at a time for each agent, so that the limit holds.
+    session.execute(
+        text("SELECT pg_advisory_xact_lock(hashtextextended('marvain: roles ' || :id, 0))"), {"id": str(agent_id)}
+    )
     count = session.execute(text("SELECT count(*) FROM roles WHERE agent_id = :id"), {"id": agent_id}).scalar_one()
     if count >= MOST_ROLES:
         raise Conflict(f"an agent has at most {MOST_ROLES} roles")

@@ -86,7 +86,12 @@ def is_grantable(action: str, template: str, devices: Collection[str]) -> bool:
 
 
 def of_topic(topic: str, handle: str, kind: str, root: str) -> str:
-    """The template that gives this bearer exactly this whole topic or filter, shared or not."""
+    """The template that gives this bearer exactly this whole topic or filter, shared or not.
+
+    Raises `Invalid` for braces: they would come to mean more than the topic that was asked for.
+    """
+    if "{" in topic or "}" in topic:
+        raise Invalid("holds braces, and a topic that does cannot be granted", field="filter")
     try:
         _, topic = split_share(topic)
     except ValueError:

@@ -1,6 +1,7 @@
 """Roles on a real database: who may not be reached first, then editing, undoing, and what bearers come to have."""
 
 import uuid
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 from sqlalchemy import text
@@ -223,7 +224,9 @@ def test_exactly_what_was_refused_can_be_granted(session: Session, home: Home, e
             session, home.agent_id, username, action, topic, by="ann", root=ROOT, open_topics=("zigbee2mqtt/#",)
         )
 
-    for topic in (f"{ROOT}/d/ha/state", f"{ROOT}/hub/status", f"{ROOT}/d/+/event/#", "other/x", "$CONTROL/x"):
+    # Braces that a device sent are no placeholders, which would open what it did not ask for.
+    braces = [f"{ROOT}/x/{{agent}}/door", f"{ROOT}/d/{{handle}}/state", "$share//x"]
+    for topic in (*braces, f"{ROOT}/d/ha/state", f"{ROOT}/hub/status", f"{ROOT}/d/+/event/#", "other/x", "$CONTROL/x"):
         with pytest.raises(Invalid) as refused:
             grant("porch", "publish", topic)
         assert refused.value.field == "topic"
@@ -265,3 +268,24 @@ def test_exactly_those_concerned_are_told(database: Database) -> None:
             home.session = session
             home.create(SPACE, name="All", devices=(), integrations=(), all_devices=True)
         assert heard() == {"porch", "lamp"}
+
+
+def test_two_at_once_do_not_get_past_the_limit(database: Database) -> None:
+    with database.transaction() as session:
+        agent = Agent(name="Home")
+        session.add(agent)
+        session.flush()
+        many = "INSERT INTO roles (agent_id, name) SELECT :agent, 'r' || n FROM generate_series(2, :most) n"
+        session.execute(text(many), {"agent": agent.agent_id, "most": roles.MOST_ROLES})
+
+    def create(name: str) -> None:
+        with database.transaction() as session:
+            roles.create(session, agent.agent_id, RoleDraft(name), by="bob", open_topics=())
+
+    with ThreadPoolExecutor(1) as threads:
+        with database.transaction() as session:
+            roles.create(session, agent.agent_id, RoleDraft("One"), by="ann", open_topics=())
+            second = threads.submit(create, "Two")
+            assert not wait([second], timeout=0.2).done
+        with pytest.raises(Conflict, match="at most"):
+            second.result(10)
