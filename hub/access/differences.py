@@ -51,11 +51,11 @@ def between(before: Iterable[Principal], after: Iterable[Principal]) -> dict[str
     new = {principal.username: principal for principal in after}
     found = {}
     for username in sorted({*old, *new}):
-        had, has = _permissions(old.get(username)), _permissions(new.get(username))
+        had, has = old.get(username), new.get(username)
         difference = Difference(
             username,
-            old.get(username),
-            new.get(username),
+            had,
+            has,
             gains=tuple(_not_covered(has, had)),
             losses=tuple(_not_covered(had, has)),
         )
@@ -81,15 +81,9 @@ class LostFilters:
         return found
 
 
-def _permissions(principal: Principal | None) -> dict[Permission, None]:
-    return dict.fromkeys((grant.action, grant.filter) for grant in principal.grants) if principal else {}
-
-
-def _not_covered(ours: dict[Permission, None], theirs: dict[Permission, None]) -> Iterator[Permission]:
-    for action, filter_ in ours:
-        if (action, filter_) not in theirs and not any(
-            other == action and covers(wider, filter_) for other, wider in theirs
-        ):
+def _not_covered(ours: Principal | None, theirs: Principal | None) -> Iterator[Permission]:
+    for action, filter_ in dict.fromkeys((grant.action, grant.filter) for grant in ours.grants) if ours else ():
+        if theirs is None or theirs.book(action).find(filter_) is None:
             yield action, filter_
 
 
