@@ -131,11 +131,11 @@ def rotate(session: Session, agent_id: uuid.UUID, integration_id: uuid.UUID, *, 
 def revoke(session: Session, agent_id: uuid.UUID, integration_id: uuid.UUID, *, by: str, reason: str = "") -> None:
     """End an integration for good: its session closes and its token no longer counts.
 
-    Raises `Conflict` when it is revoked already, `Invalid` for a reason that is too long.
+    Raises `Conflict` when it is revoked already, `Invalid` for a reason that is too long or not printable.
     """
     reason = reason.strip()
-    if len(reason) > REASON_MAX:
-        raise Invalid(f"is at most {REASON_MAX} characters", field="reason")
+    if len(reason) > REASON_MAX or not reason.isprintable():
+        raise Invalid(f"is at most {REASON_MAX} printable characters", field="reason")
     integration = _held(session, agent_id, integration_id)
     if integration.revoked_at is not None:
         raise Conflict(f"{integration.handle} is revoked already")

@@ -73,16 +73,18 @@ _UPSERT_RETAINED: Final = (
 )
 # Whose a session is: the agent's devices and integrations, its members' browsers, and the hub that serves them all.
 _OF_AGENT: Final = (
-    "SELECT b.*, 'device' AS kind, d.name, d.device_id, NULL::uuid AS integration_id, NULL::text AS email"
+    "SELECT b.*, 'device' AS kind, d.name, d.device_id, NULL::uuid AS integration_id, NULL::text AS email,"
+    " NULL::text AS signed_in_from"
     " FROM broker_sessions b JOIN devices d ON d.handle = b.username WHERE d.agent_id = :agent_id"
-    " UNION ALL SELECT b.*, 'integration', i.name, NULL, i.integration_id, NULL"
+    " UNION ALL SELECT b.*, 'integration', i.name, NULL, i.integration_id, NULL, NULL"
     " FROM broker_sessions b JOIN integrations i ON 'ext_' || i.handle = b.username WHERE i.agent_id = :agent_id"
-    " UNION ALL SELECT b.*, 'browser', coalesce(nullif(u.display_name, ''), u.email, ''), NULL, NULL, u.email"
+    " UNION ALL SELECT b.*, 'browser', coalesce(nullif(u.display_name, ''), u.email, ''), NULL, NULL, u.email,"
+    " s.address"
     " FROM broker_sessions b JOIN credentials c ON c.username = b.username AND c.kind = 'browser'"
     " AND c.replaced_at IS NULL JOIN user_sessions s USING (session_id) JOIN users u ON u.user_id = s.user_id"
     " JOIN agent_memberships m ON m.user_id = u.user_id"
     " WHERE m.agent_id = :agent_id AND m.revoked_at IS NULL AND m.role <> 'blocked'"
-    " UNION ALL SELECT b.*, 'hub', 'Hub', NULL, NULL, NULL FROM broker_sessions b WHERE b.username = :hub"
+    " UNION ALL SELECT b.*, 'hub', 'Hub', NULL, NULL, NULL, NULL FROM broker_sessions b WHERE b.username = :hub"
 )
 
 
@@ -136,7 +138,8 @@ def of_agent(session: Session, agent_id: uuid.UUID) -> list[SessionView]:
 def disconnect(session: Session, agent_id: uuid.UUID, username: str, *, by: str, reason: str = "") -> None:
     """Have the broker end whatever session this name has; it may come again at once.
 
-    `NotFound` for names that are not the agent's, `Forbidden` for the hub, `Invalid` for a reason that is too long.
+    `NotFound` for names that are not the agent's, `Forbidden` for the hub, `Invalid` for a reason that is too long or
+    not printable.
     """
     reason = reason.strip()
     if len(reason) > REASON_MAX or not reason.isprintable():
@@ -184,6 +187,9 @@ def _row(given: SessionReport) -> dict[str, Any]:
 def _view(row: Any, agent_id: uuid.UUID) -> SessionView:
     facts = {name: getattr(row, name) for name in _FIELDS}
     of_page = row.kind == "browser"
+    if row.signed_in_from:
+        # To the broker every page comes from the web's own address.
+        facts["address"] = row.signed_in_from
     facts["subscriptions"] = [
         (filter_, qos) for filter_, qos in row.subscriptions if not of_page or _concerns(filter_, agent_id)
     ]

@@ -103,9 +103,10 @@ def test_revoke_purges_what_was_retained_and_ends_its_commands(session, device, 
     assert commands.get(session, device.agent_id, command.command_id).status == "expired"
 
 
-def test_a_reason_that_is_too_long_is_refused(session, device):
+@pytest.mark.parametrize("reason", ["x" * 201, "a\0b", "a\ud800b"])
+def test_a_reason_that_is_too_long_or_unprintable_is_refused(session, device, reason):
     with pytest.raises(Invalid) as refused:
-        devices.revoke(session, device, by="ann", reason="x" * 201)
+        devices.revoke(session, device, by="ann", reason=reason)
     assert refused.value.field == "reason"
 
 

@@ -82,6 +82,8 @@ def test_its_life_is_audited_told_and_ends_for_good(database, agent, session):
         ("ext_ha", "changed"),
         ("ext_ha", "revoked"),
     }
+    with pytest.raises(Invalid):
+        integrations.revoke(session, agent.agent_id, integration_id, by="bob", reason="a\0b")
     for again in (integrations.revoke, integrations.rotate):
         with pytest.raises(Conflict):
             again(session, agent.agent_id, integration_id, by="bob")
