@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from hub import audit, feed, outbox, presence_records
-from hub.access import changes, credentials
+from hub.access import changes, credentials, role_records
 from hub.access.scopes import check_scopes
 from hub.errors import Conflict, Invalid, NotFound
 from hub.presence import Evidence, end
@@ -93,6 +93,7 @@ def add(
         scopes=scopes,
         space_id=space_id,
     )
+    role_records.hold_still(session, agent_id)
     try:
         with session.begin_nested():
             session.add(device)
@@ -181,11 +182,11 @@ def view(session: Session, agent_id: uuid.UUID, device_id: uuid.UUID) -> DeviceV
 def revoke(session: Session, device: Device, *, by: str, reason: str = "") -> None:
     """End a device for good: its session closes, its token no longer counts, its retained topics are purged.
 
-    Raises `Conflict` when it is revoked already, `Invalid` for a reason that is too long.
+    Raises `Conflict` when it is revoked already, `Invalid` for a reason that is too long or not printable.
     """
     reason = reason.strip()
-    if len(reason) > REASON_MAX:
-        raise Invalid(f"is at most {REASON_MAX} characters", field="reason")
+    if len(reason) > REASON_MAX or not reason.isprintable():
+        raise Invalid(f"is at most {REASON_MAX} printable characters", field="reason")
     session.flush()
     revoked_at = session.execute(
         text(

@@ -216,6 +216,14 @@ def issue_for_session(session: Session, user_session: SignedInSession, now: date
     username = f"{BROWSER_PREFIX}{secrets.token_hex(16)}"
     password = secrets.token_urlsafe(32)
     expires_at = min(now + BROWSER_LIFETIME, user_session.expires_at)
+    # Whoever ends a membership at this moment waits, and then tells this page too.
+    session.execute(
+        text(
+            "SELECT 1 FROM agent_memberships m JOIN user_sessions s USING (user_id) WHERE s.session_id = :session_id"
+            " ORDER BY m.agent_id FOR SHARE OF m"
+        ),
+        {"session_id": user_session.session_id},
+    )
     session.execute(
         text("DELETE FROM credentials WHERE session_id = :session_id AND expires_at < :long_ago"),
         {"session_id": user_session.session_id, "long_ago": now - BROWSER_LIFETIME},

@@ -3,13 +3,15 @@
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import text
 from sqlmodel import Session
 
 from hub.access.principals import INTEGRATION_PREFIX
 from hub.access.role_drafts import GrantDraft, RoleDraft
+
+_LOCK: Final = "hashtextextended('marvain: roles of ' || :agent_id, 0)"
 
 
 class RoleBearer(NamedTuple):
@@ -45,6 +47,16 @@ class RoleView:
             tuple(one.bearer_id for one in self.integrations),
             self.all_devices,
         )
+
+
+def take_turn(session: Session, agent_id: uuid.UUID) -> None:
+    """Before a change of the agent's roles: one after the other, and none while a device is being added."""
+    session.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"), {"agent_id": str(agent_id)})
+
+
+def hold_still(session: Session, agent_id: uuid.UUID) -> None:
+    """Until this transaction ends the agent's roles stay: who is added now is told of the next change of them."""
+    session.execute(text(f"SELECT pg_advisory_xact_lock_shared({_LOCK})"), {"agent_id": str(agent_id)})
 
 
 def write(session: Session, agent_id: uuid.UUID, role_id: uuid.UUID, draft: RoleDraft) -> None:

@@ -19,7 +19,7 @@ from hub.access.role_drafts import (
     check_draft,
     problems,
 )
-from hub.access.role_records import RoleBearer, RoleView, bearers_of, draft_of, facts_of, views, write
+from hub.access.role_records import RoleBearer, RoleView, bearers_of, draft_of, facts_of, take_turn, views, write
 from hub.access.templates import of_topic
 from hub.errors import Conflict, Invalid, NotFound
 from hub.tables import AuditEntry
@@ -136,6 +136,7 @@ def undo(
     if entry is None or entry.agent_id != agent_id or not entry.action.startswith("role.") or entry.subject_id is None:
         raise NotFound("there is no such change of a role", field="entry")
     role_id = entry.subject_id
+    take_turn(session, agent_id)
     session.execute(text("SELECT 1 FROM roles WHERE role_id = :role_id FOR UPDATE"), {"role_id": role_id})
     now_is = next(iter(views(session, agent_id, role_id)), None)
     if (facts_of(now_is) if now_is else None) != entry.after:
@@ -211,10 +212,7 @@ def set_bearer(
 def _create(
     session: Session, agent_id: uuid.UUID, role_id: uuid.UUID, draft: RoleDraft, *, by: str, action: str
 ) -> Saved:
-    # One at a time for each agent, so that the limit holds.
-    session.execute(
-        text("SELECT pg_advisory_xact_lock(hashtextextended('marvain: roles ' || :id, 0))"), {"id": str(agent_id)}
-    )
+    take_turn(session, agent_id)
     count = session.execute(text("SELECT count(*) FROM roles WHERE agent_id = :id"), {"id": agent_id}).scalar_one()
     if count >= MOST_ROLES:
         raise Conflict(f"an agent has at most {MOST_ROLES} roles")
@@ -278,6 +276,7 @@ def _named(session: Session, statement: str, values: dict[str, Any]) -> None:
 
 def _locked(session: Session, agent_id: uuid.UUID, role_id: uuid.UUID) -> RoleView:
     """The role, held until this transaction ends."""
+    take_turn(session, agent_id)
     session.execute(
         text("SELECT 1 FROM roles WHERE role_id = :role_id AND agent_id = :agent_id FOR UPDATE"),
         {"role_id": role_id, "agent_id": agent_id},
