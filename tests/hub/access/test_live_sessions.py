@@ -166,6 +166,14 @@ def test_a_view_says_whose_it_is(session, agent, device, open_page):
     assert {one.reported_at for one in (first, second)} == {NOW}
 
 
+def test_a_page_comes_from_where_its_user_signed_in(session, agent, open_page):
+    page = open_page("ann@example.org")
+    session.execute(text("UPDATE user_sessions SET address = '192.0.2.7'"))
+    live_sessions.report(session, [reported(page)], [], NOW)
+    [seen] = live_sessions.of_agent(session, agent.agent_id)
+    assert seen.address == "192.0.2.7"
+
+
 def test_reports_change_what_they_name_and_nothing_else(session):
     live_sessions.replace_all(session, [reported("porch"), reported("bell"), reported("lamp")], NOW)
     later = NOW + timedelta(seconds=1)
