@@ -19,6 +19,7 @@ from fastapi.responses import JSONResponse
 from broker.emqx import emqx_rules
 from broker.http_door import Door
 from hub.access.decide import Decision
+from hub.access.denials import Refusable
 from hub.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -88,11 +89,10 @@ async def emqx_authorization(request: Request, door: TheDoor) -> JSONResponse:
     if isinstance(asked, str) or asked.action not in {"publish", "subscribe"}:
         log.info("http_auth.refused", reason=asked if isinstance(asked, str) else "neither publish nor subscribe")
         return JSONResponse({"result": "deny"})
-    decision = await door.judge(asked.username, asked.clientid, [asked.action], asked.topic)
+    decision, principal = await door.judge(asked.username, asked.clientid, [asked.action], asked.topic)
     if not decision:
-        door.refuse(
-            asked.username, "publish" if asked.action == "publish" else "subscribe", asked.topic, decision.reason
-        )
+        action: Refusable = "publish" if asked.action == "publish" else "subscribe"
+        door.refuse(asked.username, action, asked.topic, decision.reason, stranger=principal is None)
     return JSONResponse({"result": "allow" if decision else "deny"})
 
 
@@ -104,7 +104,7 @@ async def go_auth_user(request: Request, door: TheDoor) -> JSONResponse:
         return _go_auth(Decision(False, login))
     decision, _ = await door.admit(login.username, login.password, login.clientid)
     if not decision:
-        door.refuse(login.username, "connect", "", decision.reason)
+        door.refuse(login.username, "connect", "", decision.reason, stranger=True)
     return _go_auth(decision)
 
 
@@ -123,10 +123,11 @@ async def go_auth_acl(request: Request, door: TheDoor) -> JSONResponse:
     verbs = _VERBS.get(asked.acc)
     if verbs is None:
         return _go_auth(Decision(False, "acc is none of 1, 2, 3, 4"))
-    decision = await door.judge(asked.username, asked.clientid, verbs, asked.topic)
+    decision, principal = await door.judge(asked.username, asked.clientid, verbs, asked.topic)
     # Deliveries that a client may not read are everyday business of a wildcard; only what it asked for counts.
     if not decision and asked.acc != READ:
-        door.refuse(asked.username, "subscribe" if asked.acc == 4 else "publish", asked.topic, decision.reason)
+        action: Refusable = "subscribe" if asked.acc == 4 else "publish"
+        door.refuse(asked.username, action, asked.topic, decision.reason, stranger=principal is None)
     return _go_auth(decision)
 
 
@@ -161,7 +162,7 @@ async def _emqx_login(door: Door, request: Request, *, with_acl: bool) -> JSONRe
         return JSONResponse({"result": "deny"})
     decision, principal = await door.admit(login.username, login.password, login.clientid)
     if not decision or principal is None:
-        door.refuse(login.username, "connect", "", decision.reason)
+        door.refuse(login.username, "connect", "", decision.reason, stranger=True)
         return JSONResponse({"result": "deny"})
     answer: dict[str, Any] = {"result": "allow", "is_superuser": False}
     if principal.expires_at is not None:
@@ -191,7 +192,7 @@ async def _read(door: Door, request: Request, kind: type[Q]) -> Q | str:
             fields = parse_qs(body.decode(), keep_blank_values=True, strict_parsing=True, max_num_fields=20)
             return msgspec.convert({name: values[0] for name, values in fields.items()}, kind, strict=False)
         return msgspec.json.decode(bytes(body), type=kind)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         return f"not the question that is answered here: {str(error)[:200]}"
 
 

@@ -77,14 +77,15 @@ class Door:
         """Whether the client may connect, and who it then is."""
         return await self._safely(self._admit, username, password, client_id)
 
-    async def judge(self, username: str, client_id: str, verbs: list[str], topic: str) -> Decision:
-        """Whether a connected client may do all of `verbs` (publish, subscribe, receive) there."""
-        decision, _ = await self._safely(self._judge, username, client_id, verbs, topic)
-        return decision
+    async def judge(
+        self, username: str, client_id: str, verbs: list[str], topic: str
+    ) -> tuple[Decision, Principal | None]:
+        """Whether a connected client may do all of `verbs` (publish, subscribe, receive) there, and who it is."""
+        return await self._safely(self._judge, username, client_id, verbs, topic)
 
-    def refuse(self, username: str, action: Refusable, topic: str, reason: str) -> None:
-        # Nobody here has proved to be who he says: a device's name alone must not fill the rows of that device.
-        self.refusals.add(username, action, topic, reason, stranger=True)
+    def refuse(self, username: str, action: Refusable, topic: str, reason: str, *, stranger: bool) -> None:
+        """Record a refusal; `stranger` is who has not proved to be this name, whose rows he must not fill."""
+        self.refusals.add(username, action, topic, reason, stranger=stranger)
 
     async def _safely(
         self, question: Callable[..., tuple[Decision, Principal | None]], *args: Any
@@ -111,10 +112,13 @@ class Door:
         if principal is None:
             return Decision(False, "there is no such principal, or its access has ended"), None
         decision = decide.connect(principal, client_id)
+        if not decision:
+            return decision, None
+        # The broker asks this only for clients that it let in: it is the one that it says.
         for verb in verbs:
+            decision = _VERBS[verb](principal, topic)
             if not decision:
                 break
-            decision = _VERBS[verb](principal, topic)
         return decision, principal
 
 

@@ -77,7 +77,18 @@ class TestClosed:
             assert stranger.post("/go-auth/acl", json=publish(device) | {"acc": 2}).status_code == 403
 
     @pytest.mark.parametrize(
-        "body", [b"", b"{", b"[]", b"null", b'{"username": 1}', b"\xff\xfe", b"{}" * 40_000, b'{"username":"a\\u0000"}']
+        "body",
+        [
+            b"",
+            b"{",
+            b"[]",
+            b"null",
+            b'{"username": 1}',
+            b"\xff\xfe",
+            b"{}" * 40_000,
+            b'{"username":"a\\u0000"}',
+            b'{"x":' + b"[" * 60_000,
+        ],
     )
     def test_what_is_no_question_is_denied(self, door, body):
         for path in ("authentication", "authorization"):
@@ -137,6 +148,13 @@ class TestAnswers:
     def test_what_is_refused_is_recorded_with_its_reason(self, door, house):
         device, _ = house.add()
         door.post("/emqx/authorization", json=publish(device, "welcome"))
+        assert house.denial(device.handle, "may only subscribe to it").topic.endswith("/welcome")
+
+    def test_one_that_is_refused_much_does_not_hide_what_others_are_refused(self, door, house):
+        noisy, device = house.add()[0], house.add()[0]
+        for number in range(110):
+            door.post("/emqx/authorization", json=publish(noisy, f"no/{number}"))
+        door.post("/go-auth/acl", json=publish(device, "welcome") | {"acc": 2})
         assert house.denial(device.handle, "may only subscribe to it").topic.endswith("/welcome")
 
     def test_a_change_is_effective_at_once(self, door, house, kit):
