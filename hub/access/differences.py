@@ -73,6 +73,10 @@ class LostFilters:
             for filter_ in filters:
                 self._by_start.setdefault(_plain_start(filter_), []).append((username, filter_))
 
+    def starts(self, levels: int) -> list[str]:
+        """How the topics that these filters match begin: the first levels, at most so many, up to a wildcard."""
+        return list({"/".join(start.split("/")[:levels]) for start in self._by_start})
+
     def of(self, topic: str) -> set[str]:
         """The usernames."""
         found: set[str] = set()

@@ -23,8 +23,16 @@ from hub.errors import Conflict, Invalid, NotFound
 
 # Rows of each list that are shown; `Preview.more` counts those beyond.
 MOST: Final = 100
-# Retained topics that are looked at.
+# Retained topics that are looked at, and how often one is held against one principal.
 _MOST_RETAINED: Final = 50_000
+_MOST_VERDICTS: Final = 100_000
+# Chosen among everybody's by their first levels, so that other agents' topics use nothing of that up.
+_RETAINED: Final = (
+    "SELECT topic, username FROM broker_retained WHERE username = ANY(:names) OR EXISTS (SELECT 1"
+    " FROM generate_series(0, :head) AS levels"
+    " WHERE array_to_string((string_to_array(topic, '/'))[1:levels], '/') = ANY(:starts))"
+    " ORDER BY topic LIMIT :most"
+)
 
 Row = TypeVar("Row")
 
@@ -145,7 +153,7 @@ def _preview(session: Session, agent_id: uuid.UUID, change: Callable[[], None], 
         ),
         sessions=cut("sessions", (view for view in sessions if view.connected)),
         subscriptions=cut("subscriptions", _ending(sessions, changed)),
-        retained=cut("retained", _retained(session, changed)),
+        retained=cut("retained", _retained(session, changed, root)),
         integrations=cut(
             "integrations", sorted(names[one] for one in changed if principals.kind_of(one) == "integration")
         ),
@@ -225,14 +233,21 @@ def _ending(sessions: Sequence[SessionView], changed: dict[str, Difference]) -> 
     ]
 
 
-def _retained(session: Session, changed: dict[str, Difference]) -> list[tuple[str, str]]:
+def _retained(session: Session, changed: dict[str, Difference], root: str) -> list[tuple[str, str]]:
     readers = LostFilters({name: one.loses("subscribe") for name, one in changed.items()})
+    head = len(root.split("/")) + 2  # as in root/d/porch
     rows = session.execute(
-        text("SELECT topic, username FROM broker_retained ORDER BY topic LIMIT :most"), {"most": _MOST_RETAINED}
+        text(_RETAINED),
+        {"names": list(changed), "starts": readers.starts(head), "head": head, "most": _MOST_RETAINED},
     )
     found = []
+    verdicts = 0
     for row in rows:
-        concerned = {name for name in readers.of(row.topic) if changed[name].ends_reading(row.topic)}
+        candidates = readers.of(row.topic)
+        verdicts += len(candidates) + 1
+        if verdicts > _MOST_VERDICTS:
+            break
+        concerned = {name for name in candidates if changed[name].ends_reading(row.topic)}
         if row.username in changed and changed[row.username].ends_publishing(row.topic):
             concerned.add(row.username)
         found += [(row.topic, name) for name in sorted(concerned)]

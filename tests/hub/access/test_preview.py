@@ -215,6 +215,28 @@ def test_long_lists_are_cut_and_say_so(session, agent, device, monkeypatch):
     assert seen.more == {"refused": 7}
 
 
+def test_other_agents_retained_topics_hide_none_and_very_many_readers_cost_no_more(
+    session, agent, make_device, monkeypatch
+):
+    monkeypatch.setattr(preview, "_MOST_RETAINED", 5)
+    porch, bell = make_device(), make_device("Bell")
+    space = f"{ROOT}/x/{agent.agent_id}"
+    theirs = [(f"{ROOT}/d/another/telemetry/{number}", "another", 1) for number in range(5)]
+    live_sessions.retained(session, [*theirs, (f"{space}/door", "nobody", 1), ("zigbee/lamp", "nobody", 1)], [], NOW)
+    grants = (GrantDraft("subscribe", "x/{agent}/#"), GrantDraft("subscribe", "//zigbee/+"))
+    given = {"open_topics": ("zigbee/#",), "by": "ann"}
+    draft = RoleDraft("Readers", "", grants, devices=(porch.device_id, bell.device_id))
+    role_id = roles.create(session, agent.agent_id, draft, **given).role.role_id
+    assert asked(session, agent, role_id, None).retained == [
+        (f"{space}/door", "bell"),
+        (f"{space}/door", "porch"),
+        ("zigbee/lamp", "bell"),
+        ("zigbee/lamp", "porch"),
+    ]
+    monkeypatch.setattr(preview, "_MOST_VERDICTS", 5)
+    assert len(asked(session, agent, role_id, None).retained) == 2
+
+
 def principal(name, *grants):
     return Principal(name, "device", tuple(Grant(*one, "tests") for one in grants), ROOT)
 
