@@ -19,6 +19,7 @@ from typing import Any, Final, Protocol
 from sqlalchemy import text
 from sqlmodel import Session
 
+from hub import audit
 from hub.access import changes, projection
 from hub.access.decide import BAD_CREDENTIALS, NOT_AUTHORIZED
 from hub.access.principals import BROWSER_PREFIX, INTEGRATION_PREFIX, Kind, kind_of
@@ -261,6 +262,7 @@ def set_hub_password(session: Session, password: str) -> bool:
     _store(session, HUB_USERNAME, "hub", password)
     if known:
         changes.announce(session, HUB_USERNAME, "rotated", "the hub service was given a new password")
+    audit.record(session, None, by="the hub", action="hub.rotated" if known else "hub.added", subject=HUB_USERNAME)
     return True
 
 

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import text
 from sqlmodel import Session
 
+from hub import audit
 from hub.access import credentials, principals
 from hub.access.credentials import Authenticated, Refused
 from hub.errors import NotFound
@@ -202,6 +203,8 @@ def test_the_hubs_password_is_set_once_and_changed_when_it_changes(session: Sess
     assert isinstance(refused, Refused)
     assert refused.code == 5
     assert principals.load(session, "hub_service", ROOT) is not None
+    told = [(one.action, one.subject, one.after) for one in audit.entries(session, None)]
+    assert told == [("hub.rotated", "hub_service", None), ("hub.added", "hub_service", None)]
 
 
 def test_a_credential_that_is_gone_is_refused_at_review(session: Session) -> None:
