@@ -193,9 +193,15 @@ def grant_exactly(
     if role is None:
         return create(session, agent_id, one, by=by, open_topics=open_topics, root=root)
     wider = replace(role.draft, grants=(*role.grants, grant))
-    return edit(
-        session, agent_id, role.role_id, wider, revision=role.revision, by=by, open_topics=open_topics, root=root
-    )
+    try:
+        return edit(
+            session, agent_id, role.role_id, wider, revision=role.revision, by=by, open_topics=open_topics, root=root
+        )
+    except Invalid as error:
+        # The new one is right, so it is one that was granted earlier.
+        raise Invalid(
+            f"the role {role.name} holds another that cannot be granted now: {error.message}", field="topic"
+        ) from None
 
 
 def set_bearer(

@@ -243,6 +243,11 @@ def test_exactly_what_was_refused_can_be_granted(session: Session, home: Home, e
     }
     assert of_roles(session, "ext_ha") == {("publish", "zigbee2mqtt/lamp/set")}
     assert of_roles(session, "ext_porch") == set()
+    with pytest.raises(Invalid, match="the role Only ext_ha holds another") as refused:
+        roles.grant_exactly(
+            session, home.agent_id, "ext_ha", "publish", f"{ROOT}/ext/ha/x", by="ann", root=ROOT, open_topics=()
+        )
+    assert refused.value.field == "topic"
 
 
 def test_exactly_those_concerned_are_told(database: Database) -> None:
