@@ -103,6 +103,10 @@ class Table:
     async def review_many(self, asked: list[tuple[str, uuid.UUID]]) -> dict[str, Admitted | Rejected]:
         return {username: await self.admit(username, "secret") for username, _ in asked}
 
+    async def ended(self, usernames: list[str]) -> list[str] | None:
+        await asyncio.sleep(0)
+        return [username for username in usernames if not self.present.get(username)]
+
 
 class Play:
     """The bytes as a source of choices; when they have run out, every choice is 0 and the play ends."""

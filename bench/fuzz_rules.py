@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from broker.embedded.broker import Broker
-from broker.embedded.limits import LIMITS, MOST_ROUTES
+from broker.embedded.limits import LIMITS
 from broker.embedded.routing import Route
 from broker.embedded.session import Session
 from broker.embedded.sharing import Turns
@@ -125,7 +125,7 @@ def check(broker: Broker) -> None:
         assert link.session is exchange.sessions.get(name)
         assert link.session is not None
         assert link.session.connection is link
-        assert len(link.routes) <= MOST_ROUTES
+        assert len(link.routes) <= link.session.limits.routes
         for topic, way in link.routes.items():
             allowed = decide.publish(link.session.principal, topic.decode()).allowed
             assert allowed or way.route.refused or not way.route.live, f"{name} goes on publishing to {topic!r}"
@@ -221,7 +221,8 @@ def _check_retained(broker: Broker) -> None:
             assert message.payload
             topics, size = count.get(publisher, (0, 0))
             count[publisher] = (topics + 1, size + len(topic.encode()) + len(message.payload))
-    assert count == retained._of_publisher, "retained messages are miscounted"
+    kept = {name: (len(topics), retained._bytes_of[name]) for name, topics in retained._topics_of.items()}
+    assert count == kept, "retained messages are miscounted"
     assert len(retained) == sum(topics for topics, _ in count.values())
     limits = LIMITS["device"]
     assert all(topics <= limits.retained and size <= limits.retained_bytes for topics, size in count.values())

@@ -37,3 +37,7 @@ class Authority(Protocol):
         Everyone asked about has an answer; it is `Rejected` with code 3 when that cannot be known now.
         """
         ...
+
+    async def ended(self, usernames: Sequence[str]) -> list[str] | None:
+        """Those of these names who are nobody any more: revoked, disabled, unknown; None when that is unknown now."""
+        ...

@@ -6,7 +6,7 @@ from typing import Final
 import structlog
 
 from broker.embedded.admission import Admitted, Authority, Rejected
-from broker.embedded.exchange import Exchange, why_too_long
+from broker.embedded.exchange import Exchange, give, why_too_long
 from broker.embedded.guard import Guard
 from broker.embedded.limits import MAX_ADMISSIONS, MAX_STRANGERS
 from broker.embedded.link import Link
@@ -116,7 +116,7 @@ class Admissions:
         exchange.connected[username] = connection
         connection.opened(session, connect.will, connect.keep_alive_s, session_present=present)
         self._reviews.bind(session, admitted)
-        session.forget_unreadable()
+        give(session.forget_unreadable())
         session.attach(connection)
         log.info("session.opened", username=username, peer=connection.peer, over=connection.kind, resumed=present)
         connection.resume()

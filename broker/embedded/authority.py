@@ -52,7 +52,7 @@ class DatabaseAuthority:
         self._changes = 0
         self._changed: dict[str, int] = {}
         self._asking = 0
-        self._waiting: deque[tuple[str, str, asyncio.Future[Admitted | Rejected]]] = deque()
+        self._waiting: deque[tuple[str, str, asyncio.Future[tuple[Admitted | Rejected, int]]]] = deque()
         self._admitting: set[asyncio.Task[None]] = set()
         self._listener: Listener | None = None
         self._thread: threading.Thread | None = None
@@ -74,13 +74,17 @@ class DatabaseAuthority:
             await asyncio.to_thread(thread.join)
 
     async def admit(self, username: str, password: str) -> Admitted | Rejected:
-        verdict: asyncio.Future[Admitted | Rejected] = self._loop.create_future()
-        self._waiting.append((username, password, verdict))
-        if len(self._admitting) < _ADMITTING:
-            task = self._loop.create_task(self._admit_the_waiting())
-            self._admitting.add(task)
-            task.add_done_callback(self._admitting.discard)
-        return await verdict
+        while True:
+            verdict: asyncio.Future[tuple[Admitted | Rejected, int]] = self._loop.create_future()
+            self._waiting.append((username, password, verdict))
+            if len(self._admitting) < _ADMITTING:
+                task = self._loop.create_task(self._admit_the_waiting())
+                self._admitting.add(task)
+                task.add_done_callback(self._admitting.discard)
+            admitted, at = await verdict
+            # A change may have been heard between the verdict and this turn of the loop, when nobody asked any more.
+            if at == self._changes:
+                return admitted
 
     async def review_many(self, asked: Sequence[tuple[str, uuid.UUID]]) -> dict[str, Admitted | Rejected]:
         verdicts: dict[str, Admitted | Rejected] = {}
@@ -88,11 +92,27 @@ class DatabaseAuthority:
             verdicts |= await self._ask(dict(asked[start : start + _MOST_AT_ONCE]), self._review)
         return verdicts
 
+    async def ended(self, usernames: Sequence[str]) -> list[str] | None:
+        found: list[str] = []
+        for start in range(0, len(usernames), _MOST_AT_ONCE):
+            names = usernames[start : start + _MOST_AT_ONCE]
+            try:
+                there = await self._loop.run_in_executor(self._executor, self._still_there, names)
+            except (SQLAlchemyError, psycopg.Error) as error:
+                log.warning("authority.database_away", error=type(error).__name__)
+                return None
+            found += [name for name in names if name not in there]
+        return found
+
+    def _still_there(self, names: Sequence[str]) -> set[str]:
+        with self._database.transaction() as session:
+            return set(principals.load_many(session, names, self._root, datetime.now(UTC)))
+
     async def _admit_the_waiting(self) -> None:
         """Many at once: after a restart of the broker everybody knocks in the same second."""
         while self._waiting:
             secrets: dict[str, str] = {}
-            verdicts: dict[str, asyncio.Future[Admitted | Rejected]] = {}
+            verdicts: dict[str, asyncio.Future[tuple[Admitted | Rejected, int]]] = {}
             while self._waiting and len(secrets) < _MOST_ADMITTED and self._waiting[0][0] not in secrets:
                 username, secrets[username], verdicts[username] = self._waiting.popleft()
             judged: dict[str, Admitted | Rejected] = {}
@@ -101,7 +121,7 @@ class DatabaseAuthority:
             finally:
                 for name, verdict in verdicts.items():
                     if not verdict.done():
-                        verdict.set_result(judged.get(name, _UNAVAILABLE))
+                        verdict.set_result((judged.get(name, _UNAVAILABLE), self._changes))
 
     async def _ask(
         self, about: dict[str, T], question: Callable[[dict[str, T]], dict[str, Admitted | Rejected]]

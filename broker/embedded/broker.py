@@ -42,15 +42,16 @@ class Broker:
         self.admissions = Admissions(self.exchange, self.reviews, authority, self.guard)
         self.connections: set[Link] = set()
         self._all_gone = asyncio.Event()
-        self._restoring = self.loop.create_task(restore(self.exchange, self.reviews, authority))
+        # Whoever runs the broker must look whether it fails: then nobody is ever admitted.
+        self.restoring = self.loop.create_task(restore(self.exchange, self.reviews, authority))
 
     def changed(self, change: Change) -> None:
         """Something about a principal, or about everybody, was changed in the database."""
         self.reviews.changed(change)
 
     def review_all(self) -> None:
-        """Look at every session again: notifications may have been missed."""
-        self.reviews.review_all()
+        """Look at every session and retained topic again: notifications may have been missed."""
+        self.reviews.news_missed()
 
     def greet(self, connection: Link) -> None:
         """A connection was made."""
@@ -80,7 +81,7 @@ class Broker:
 
     async def close(self) -> None:
         """Close every connection. Wills stay unpublished: it is the broker that goes, not the clients."""
-        self._restoring.cancel()
+        self.restoring.cancel()
         self.admissions.close()
         self.reviews.close()
         for connection in list(self.connections):

@@ -14,7 +14,7 @@ from broker.embedded.packets import MalformedPacket, Will
 from broker.embedded.refusals import Refusals
 from broker.embedded.retained import Retained
 from broker.embedded.routing import Router
-from broker.embedded.session import Session
+from broker.embedded.session import Session, Sharing
 from broker.embedded.store import Store
 from hub.access import decide
 from hub.access.principals import Principal
@@ -171,16 +171,22 @@ class Exchange:
         self.publish(will.topic, message)
 
     def destroy(self, session: Session) -> None:
-        """Forget a session and all that waits for its client."""
-        if self.sessions.get(session.username) is session:
-            del self.sessions[session.username]
+        """Forget a session and all that waits for its client, once."""
+        if self.sessions.get(session.username) is not session:
+            return
+        del self.sessions[session.username]
         unread = session.end()
         self.router.unsubscribe_all(session)
-        for sharing, message in unread:
-            sharing.give(message)
+        give(unread)
         self.dropped += session.overflowed
         if session.overflowed:
             log.warning("session.overflowed", username=session.username, dropped=session.overflowed)
+
+
+def give(unread: list[tuple[Sharing, Message]]) -> None:
+    """Give what one member of a shared subscription leaves behind to others."""
+    for sharing, message in unread:
+        sharing.give(message)
 
 
 def why_too_long(topic: str) -> str:

@@ -16,8 +16,6 @@ CONNECT_TIMEOUT_S: Final = 10.0
 # After being told to go, a peer that does not read has this long before its connection is cut.
 CLOSE_TIMEOUT_S: Final = 2.0
 MAX_LEVELS: Final = 128
-# Topics whose route a connection remembers.
-MOST_ROUTES: Final = 10_000
 # Admissions that wait for the database; more are told that the broker is unavailable.
 MAX_ADMISSIONS: Final = 1_000
 
@@ -59,7 +57,8 @@ class Limits:
 
     `window`: QoS 1 and 2 messages sent and not acknowledged. `queue_messages`, `queue_bytes`: what waits behind the
     window or for an absent client. `out_bytes`: what waits for a client that reads slowly. `retained`: topics with a
-    retained message of this publisher, `retained_bytes`: what those take.
+    retained message of this publisher, `retained_bytes`: what those take. `incoming`: QoS 2 messages taken from the
+    client and not released by it. `routes`: topics it publishes to that are remembered.
     """
 
     window: int
@@ -69,6 +68,8 @@ class Limits:
     subscriptions: int
     retained: int
     retained_bytes: int
+    incoming: int
+    routes: int
 
 
 LIMITS: Final[dict[Kind, Limits]] = {
@@ -80,6 +81,8 @@ LIMITS: Final[dict[Kind, Limits]] = {
         subscriptions=100,
         retained=100,
         retained_bytes=1024**2,
+        incoming=500,
+        routes=1_000,
     ),
     # It often hears what all devices say.
     "integration": Limits(
@@ -90,6 +93,8 @@ LIMITS: Final[dict[Kind, Limits]] = {
         subscriptions=200,
         retained=1_000,
         retained_bytes=8 * 1024**2,
+        incoming=5_000,
+        routes=5_000,
     ),
     "browser": Limits(
         window=256,
@@ -99,6 +104,8 @@ LIMITS: Final[dict[Kind, Limits]] = {
         subscriptions=200,
         retained=0,
         retained_bytes=0,
+        incoming=100,
+        routes=100,
     ),
     "hub": Limits(
         window=2_000,
@@ -108,5 +115,7 @@ LIMITS: Final[dict[Kind, Limits]] = {
         subscriptions=1_000,
         retained=1_000_000,
         retained_bytes=512 * 1024**2,
+        incoming=65_535,
+        routes=20_000,
     ),
 }

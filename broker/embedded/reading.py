@@ -5,7 +5,7 @@ from typing import Final
 from broker.embedded import packets
 from broker.embedded.exchange import CannotKeep, Exchange
 from broker.embedded.flow import Way
-from broker.embedded.limits import MAX_CONNECT_BYTES, MAX_LEVELS, MAX_TOPIC_BYTES, MOST_ROUTES
+from broker.embedded.limits import MAX_CONNECT_BYTES, MAX_LEVELS, MAX_TOPIC_BYTES
 from broker.embedded.link import Link
 from broker.embedded.message import Message
 from broker.embedded.packets import MalformedPacket
@@ -94,7 +94,7 @@ def read(exchange: Exchange, connection: Link, data: bytes) -> int:  # noqa: C90
                 _publish2(exchange, connection, session, route, head, topic, data[topic_end:stop])
             else:
                 raise MalformedPacket("PUBLISH: QoS 3")
-        elif head == 0x40 and length == 2 and session is not None:
+        elif head == 0x40 and length == 2 and session is not None and (data[body + 1] or data[body]):
             acknowledged += 1
             session.acknowledge(data[body] << 8 | data[body + 1])
         else:
@@ -132,7 +132,7 @@ def _way(exchange: Exchange, connection: Link, topic: bytes) -> Way:
     if way is not None:
         way.route = route
         return way
-    if len(connection.routes) >= MOST_ROUTES:
+    if connection.session is not None and len(connection.routes) >= connection.session.limits.routes:
         connection.forget_routes()
     way = connection.routes[topic] = Way(route)
     return way
@@ -186,6 +186,8 @@ def _publish2(
     packet_id = int.from_bytes(rest[:2], "big")
     if not packet_id:
         raise MalformedPacket("PUBLISH: the packet identifier is 0")
+    if len(session.incoming) >= session.limits.incoming and packet_id not in session.incoming:
+        raise MalformedPacket(f"PUBLISH: more than {session.limits.incoming} QoS 2 messages without a PUBREL")
     if session.take(packet_id):
         _publish_specially(exchange, connection, route, Message(topic, rest[2:], 2), head & 1)
     connection.answer(b"\x50\x02" + rest[:2])

@@ -28,6 +28,8 @@ COUNTS_EVERY_S: Final = 3.0
 # Rows of one report; what is more comes with the next.
 MOST_SESSIONS: Final = 500
 MOST_TOPICS: Final = 2_000
+# While more topics change than that, all of them are told anew, and not more often than this.
+RETAINED_EVERY_S: Final = 10.0
 # A full report, at the start and after Postgres was away, holds no more than that.
 MOST_IN_FULL: Final = 50_000
 # Sessions that are looked at before others get their turn of the loop.
@@ -52,9 +54,10 @@ class Told:
 
 @dataclass(slots=True)
 class Report:
-    """What one transaction writes. `full`: nothing else is there afterwards."""
+    """What one transaction writes. `full`: nothing else is there afterwards; `all_retained`: no other topics are."""
 
     full: bool
+    all_retained: bool
     sessions: list[SessionReport]
     gone: list[str]
     retained: list[tuple[str, str, int]]
@@ -79,6 +82,7 @@ class Reporter:
         self._collected: dict[Link, int] = {}
         self._full = True
         self._counted_at = float("-inf")
+        self._retained_at = float("-inf")
         self._closing = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -126,8 +130,11 @@ class Reporter:
         gone = [username for username in self._told if username not in self._exchange.sessions]
         for username in gone:
             del self._told[username]
-        retained, deleted = self._look_at_retained(full=full)
-        report = Report(full, sessions, gone, retained, deleted, {}, None)
+        all_retained = full or (self._exchange.retained.overlooked and now - self._retained_at >= RETAINED_EVERY_S)
+        if all_retained:
+            self._retained_at = now
+        retained, deleted = self._look_at_retained(full=all_retained)
+        report = Report(full, all_retained, sessions, gone, retained, deleted, {}, None)
         if closing or now - self._counted_at >= COUNTS_EVERY_S:
             self._counted_at = now
             self._collected = {link: seen for link, seen in self._collected.items() if link in self._broker.connections}
@@ -193,14 +200,17 @@ class Reporter:
 
     def _write(self, report: Report) -> None:
         now = datetime.now(UTC)
-        if not (report.full or report.sessions or report.gone or report.retained or report.deleted or report.detail):
+        topics = report.all_retained or report.retained or report.deleted
+        if not (report.full or report.sessions or report.gone or topics or report.detail):
             return
         with self._database.transaction() as session:
             if report.full:
                 live_sessions.replace_all(session, report.sessions, now)
-                live_sessions.replace_retained(session, report.retained, now)
             else:
                 live_sessions.report(session, report.sessions, report.gone, now)
+            if report.all_retained:
+                live_sessions.replace_retained(session, report.retained, now)
+            else:
                 live_sessions.retained(session, report.retained, report.deleted, now)
             if report.traffic:
                 traffic.record(session, report.traffic, now)

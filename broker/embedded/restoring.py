@@ -20,7 +20,10 @@ _ASK_AGAIN_S: Final = 1.0
 
 
 async def restore(exchange: Exchange, reviews: Reviews, authority: Authority) -> None:
-    """Bring back who may come back, drop the others, and let clients in only then."""
+    """Bring back who may come back, drop the others, and let clients in only then.
+
+    Raises whatever is wrong with what was stored; nobody is admitted then, and nothing of the store is touched.
+    """
     store = exchange.store
     if store is not None:
         found = store.take_sessions()
@@ -32,9 +35,15 @@ async def restore(exchange: Exchange, reviews: Reviews, authority: Authority) ->
                     verdict = verdicts.get(name)
                     if verdict is None or (isinstance(verdict, Rejected) and verdict.code == decide.SERVER_UNAVAILABLE):
                         continue
-                    _judge(exchange, reviews, store, left.pop(name), verdict)
+                    try:
+                        _judge(exchange, reviews, store, left.pop(name), verdict)
+                    except Exception as error:
+                        log.error("session.cannot_restore", username=name, reason=repr(error))
+                        raise
             if left:
                 await asyncio.sleep(_ASK_AGAIN_S)
+        while not await reviews.purge_ended():
+            await asyncio.sleep(_ASK_AGAIN_S)
         log.info("store.restored", sessions=len(exchange.sessions), found=len(found), retained=len(exchange.retained))
     exchange.ready.set()
 

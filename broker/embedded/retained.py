@@ -2,23 +2,31 @@
 
 import itertools
 from collections.abc import Iterator
+from typing import Final
 
 from broker.embedded.limits import Limits
 from broker.embedded.message import Message
 from broker.embedded.store import Store
 from broker.embedded.trees import TopicTree
 
+# Topics that are remembered as changed until somebody asks for them; after more than that, everything may have.
+MOST_CHANGED: Final = 20_000
+
 
 class Retained:
-    """Retained messages by topic, each with the name of its publisher, whose topics and bytes are bounded."""
+    """Retained messages by topic, each with the name of its publisher, whose topics and bytes are bounded.
+
+    `overlooked` when more changed since `forget_changed` than is remembered.
+    """
 
     def __init__(self, store: Store | None = None) -> None:
         self._store = store
         self._messages: TopicTree[tuple[Message, str]] = TopicTree()
         # Topics that were stored or deleted since they were last asked for.
         self._changed: set[str] = set()
-        # Topics and bytes of each publisher.
-        self._of_publisher: dict[str, tuple[int, int]] = {}
+        self.overlooked = False
+        self._topics_of: dict[str, set[str]] = {}
+        self._bytes_of: dict[str, int] = {}
         for topic, message, publisher in store.take_retained() if store is not None else ():
             self._enter(topic, message, publisher)
 
@@ -28,7 +36,7 @@ class Retained:
     def store(self, topic: str, message: Message, publisher: str, limits: Limits) -> str:
         """Keep the message in the place of the topic's last one; returns why not, or ""."""
         earlier = self._messages.get(topic)
-        topics, size = self._of_publisher.get(publisher, (0, 0))
+        topics, size = len(self._topics_of.get(publisher, ())), self._bytes_of.get(publisher, 0)
         if earlier is not None and earlier[1] == publisher:
             topics, size = topics - 1, size - _size(earlier[0])
         if topics >= limits.retained:
@@ -51,17 +59,15 @@ class Retained:
 
     def delete_of(self, publisher: str) -> list[str]:
         """Delete what this publisher retained; returns the topics."""
-        if publisher not in self._of_publisher:
-            return []
-        topics = [
-            topic
-            for everything in ("#", "$SYS/#")
-            for topic, (_, name) in self._messages.match(everything)
-            if name == publisher
-        ]
+        topics = list(self._topics_of.get(publisher, ()))
         for topic in topics:
             self.delete(topic)
         return topics
+
+    @property
+    def publishers(self) -> list[str]:
+        """Everybody who retained something."""
+        return list(self._topics_of)
 
     def get(self, topic: str) -> tuple[Message, str] | None:
         """The topic's message and who published it."""
@@ -81,24 +87,30 @@ class Retained:
     def forget_changed(self) -> None:
         """Whoever asks next has seen everything."""
         self._changed.clear()
+        self.overlooked = False
+
+    def _note(self, topic: str) -> None:
+        if len(self._changed) < MOST_CHANGED:
+            self._changed.add(topic)
+        elif topic not in self._changed:
+            self.overlooked = True
 
     def _enter(self, topic: str, message: Message, publisher: str) -> None:
-        self._changed.add(topic)
+        self._note(topic)
         self._messages.set(topic, (message, publisher))
-        topics, size = self._of_publisher.get(publisher, (0, 0))
-        self._of_publisher[publisher] = (topics + 1, size + _size(message))
+        self._topics_of.setdefault(publisher, set()).add(topic)
+        self._bytes_of[publisher] = self._bytes_of.get(publisher, 0) + _size(message)
 
     def _remove(self, topic: str) -> bool:
         gone = self._messages.pop(topic)
         if gone is None:
             return False
-        self._changed.add(topic)
+        self._note(topic)
         message, publisher = gone
-        topics, size = self._of_publisher[publisher]
-        if topics > 1:
-            self._of_publisher[publisher] = (topics - 1, size - _size(message))
-        else:
-            del self._of_publisher[publisher]
+        self._topics_of[publisher].remove(topic)
+        self._bytes_of[publisher] -= _size(message)
+        if not self._topics_of[publisher]:
+            del self._topics_of[publisher], self._bytes_of[publisher]
         return True
 
 

@@ -7,10 +7,11 @@ from typing import Final
 import structlog
 
 from broker.embedded.admission import Admitted, Authority, Rejected
-from broker.embedded.exchange import Exchange
+from broker.embedded.exchange import Exchange, give
 from broker.embedded.session import Session
 from hub.access import decide
 from hub.access.changes import EVERYBODY, Change
+from hub.access.principals import kind_of
 
 log = structlog.get_logger(__name__)
 
@@ -28,6 +29,8 @@ class Reviews:
         self._loop = asyncio.get_running_loop()
         # Who is to be looked at, and the reason that came with the news.
         self._due: dict[str, str] = {}
+        # Whether somebody may have been revoked without our hearing of it: what he retained must go.
+        self._purge_due = False
         self._task: asyncio.Task[None] | None = None
 
     def changed(self, change: Change) -> None:
@@ -43,31 +46,59 @@ class Reviews:
             self._review_soon(change.username, change.reason)
 
     def review_all(self) -> None:
-        """Look at every session again: notifications may have been missed."""
+        """Look at every session again."""
         for username in self._exchange.sessions:
             self._review_soon(username, "")
+
+    def news_missed(self) -> None:
+        """Look at every session and at every retained topic again: notifications may have been missed."""
+        self._purge_due = True
+        self.review_all()
+        self._begin()
 
     def _review_soon(self, username: str, told: str) -> None:
         if username in self._exchange.sessions:
             self._due[username] = told or self._due.get(username, "")
-            if self._task is None:
-                self._task = self._loop.create_task(self._run())
+            self._begin()
+
+    def _begin(self) -> None:
+        if self._task is None:
+            self._task = self._loop.create_task(self._run())
 
     async def _run(self) -> None:
         try:
             # Let everything that this turn of the loop brings become one question.
             await asyncio.sleep(0)
-            while self._due:
+            while self._due or self._purge_due:
                 due, self._due = self._due, {}
                 names = list(due)
                 unknown: dict[str, str] = {}
                 for start in range(0, len(names), MOST_AT_ONCE):
-                    unknown |= await self._review({name: due[name] for name in names[start : start + MOST_AT_ONCE]})
-                if unknown:
+                    some = {name: due[name] for name in names[start : start + MOST_AT_ONCE]}
+                    try:
+                        unknown |= await self._review(some)
+                    except Exception:
+                        # Whatever it was, nobody keeps a right because of it.
+                        log.exception("reviews.failed", names=len(some))
+                        unknown |= some
+                if self._purge_due:
+                    self._purge_due = False
+                    self._purge_due = not await self.purge_ended() or self._purge_due
+                if unknown or self._purge_due:
                     await asyncio.sleep(REVIEW_AGAIN_S)
                     self._due = unknown | self._due
         finally:
             self._task = None
+
+    async def purge_ended(self) -> bool:
+        """Purge what those retained who are nobody any more, with a session or without; False when that is unknown."""
+        retained = self._exchange.retained
+        ended = await self._authority.ended(retained.publishers)
+        for username in ended or ():
+            if kind_of(username) != "hub":
+                topics = retained.delete_of(username)
+                log.info("retained.purged", username=username, topics=len(topics))
+        return ended is not None
 
     async def _review(self, due: dict[str, str]) -> dict[str, str]:
         """Ask about these names and act on the answers; returns those about whom there is no answer now."""
@@ -117,7 +148,7 @@ class Reviews:
                 exchange.refusals.add(session.username, "subscribe", topic_filter, f"taken away: {verdict.reason}")
                 if connection is not None:
                     connection.tell_denied("subscribe", topic_filter, f"taken away: {verdict.reason}")
-        session.forget_unreadable()
+        give(session.forget_unreadable())
 
     def expel(self, username: str, reason: str, *, purge: bool = False) -> None:
         """End a session at once, connected or not: told why, its Will unpublished; `purge` what it retained, too."""

@@ -8,7 +8,9 @@ from broker.embedded.sharing import Group, Turns
 from broker.embedded.trees import FilterTree, TopicTree
 from hub.access.grants import split_share
 
+# Routes that are remembered, and the levels of their topics in all: each level that is nobody else's takes room.
 MAX_ROUTES: Final = 50_000
+MAX_ROUTED_LEVELS: Final = 400_000
 
 
 class Target(Protocol):
@@ -46,6 +48,7 @@ class Router:
         self._filters: FilterTree[Session | Group] = FilterTree()
         self._groups: dict[tuple[str, str], Group] = {}
         self._routes: TopicTree[Route] = TopicTree()
+        self._levels = 0
 
     def subscribe(self, session: Session, topic_filter: str, qos: int) -> None:
         """Add a subscription, shared or not, or give it a new QoS; the filter must be valid."""
@@ -94,12 +97,13 @@ class Router:
         for topic, route in gone:
             route.live = False
             self._routes.pop(topic)
+            self._levels -= topic.count("/") + 1
 
     def route(self, topic: str) -> Route:
         """The route of a valid topic; a subscriber who may not read it is left out, whatever it subscribed to."""
         route = self._routes.get(topic)
         if route is None:
-            if len(self._routes) >= MAX_ROUTES:
+            if len(self._routes) >= MAX_ROUTES or self._levels >= MAX_ROUTED_LEVELS:
                 self.forget_all()
             targets: list[tuple[Target, int]] = []
             for subscriber, qos in self._filters.match(topic).items():
@@ -110,4 +114,5 @@ class Router:
                     targets.append((Turns(subscriber, readers), qos))
             route = Route(tuple(targets))
             self._routes.set(topic, route)
+            self._levels += topic.count("/") + 1
         return route

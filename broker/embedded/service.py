@@ -92,7 +92,12 @@ async def _serve(
             tls=certificate is not None,
             store=str(settings.broker_store or ""),
         )
-        await stop.wait()
+        stopped = broker.loop.create_task(stop.wait())
+        await asyncio.wait({stopped, broker.restoring}, return_when=asyncio.FIRST_COMPLETED)
+        if broker.restoring.done():
+            # Raises what went wrong: without its sessions nobody would ever be admitted.
+            await broker.restoring
+        await stopped
         log.info("broker.stopping", connections=len(broker.connections))
     finally:
         for server in servers:

@@ -131,8 +131,11 @@ class Session:
         if self.keeper is not None:
             self.keeper.left()
 
-    def forget_unreadable(self) -> None:
-        """Drop what waits or is unacknowledged on topics that the client may no longer read."""
+    def forget_unreadable(self) -> list[tuple[Sharing, Message]]:
+        """Drop what waits or is unacknowledged on topics that the client may no longer read.
+
+        Returns what of it another member of a shared subscription may have.
+        """
         readable: dict[bytes, bool] = {}
 
         def keep(message: Message) -> bool:
@@ -140,18 +143,19 @@ class Session:
                 readable[message.topic] = self.may_receive(message.topic.decode())
             return readable[message.topic]
 
-        gone = [waiting for waiting in self.queue if not keep(waiting[0])]
-        for packet_id, sent in list(self.inflight.items()):
-            if sent is not None and not keep(sent[0]):
-                gone.append(sent)
-                del self.inflight[packet_id]
+        flying = [(i, sent) for i, sent in self.inflight.items() if sent is not None and not keep(sent[0])]
+        waiting = [entry for entry in self.queue if not keep(entry[0])]
+        for packet_id, _ in flying:
+            del self.inflight[packet_id]
         if self.keeper is not None:
-            for _, _, number, _ in gone:
+            for _, _, number, _ in [*(sent for _, sent in flying), *waiting]:
                 self.keeper.acknowledged(number)
-        self.queue = deque(waiting for waiting in self.queue if keep(waiting[0]))
-        self.queue_bytes = sum(waiting[0].size for waiting in self.queue)
+        self.queue = deque(entry for entry in self.queue if keep(entry[0]))
+        self.queue_bytes = sum(entry[0].size for entry in self.queue)
         # What went made room in the window, and no acknowledgement will come for it.
         self.pump()
+        unread = [*(sent for _, sent in flying if sent[1] == 1), *waiting]
+        return [(sharing, message) for message, _, _, sharing in unread if sharing is not None]
 
     def end(self) -> list[tuple[Sharing, Message]]:
         """The session is over: nothing of it is kept; returns what another member of a shared subscription may have.

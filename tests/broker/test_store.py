@@ -490,3 +490,32 @@ def wait_for(true: Callable[[], object]) -> None:
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_a_broker_that_cannot_bring_back_its_sessions_says_so_and_stops(stored_house: House) -> None:
+    house = stored_house
+    client = house.device(clean=False)
+    house.broker.stop()
+    house.hang_up()
+    folder = Path(house.broker.more["MARVAIN_BROKER_STORE"])
+
+    async def spoil(journal: Journal) -> int:
+        (stored,) = [one for one in Store(journal).take_sessions() if one.username == client.handle]
+        journal.put(struct.pack(">cQ", b"F", stored.number) + b"$share/nothing behind it", b"\x01")
+        return stored.number
+
+    number = run(folder, spoil)
+    with pytest.raises(AssertionError):
+        house.broker.start("never said")
+    assert house.broker.process.wait(10) != 0
+    log = house.broker.log()
+    assert "session.cannot_restore" in log
+    assert client.handle in log
+
+    async def mend(journal: Journal) -> None:
+        journal.delete(struct.pack(">cQ", b"F", number) + b"$share/nothing behind it")
+
+    run(folder, mend)
+    house.broker.log_path.write_text("")
+    house.broker.start()
+    assert house.again(client.handle, client.token, clean=False).session_present

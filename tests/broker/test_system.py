@@ -93,6 +93,9 @@ class Nobody:
     async def review_many(self, asked: Sequence[tuple[str, uuid.UUID]]) -> dict[str, Admitted | Rejected]:
         return {name: Rejected("nobody", 5) for name, _ in asked}
 
+    async def ended(self, usernames: Sequence[str]) -> list[str] | None:
+        return list(usernames)
+
 
 class Reader:
     """The wire of a session that hears what is published."""

@@ -88,6 +88,9 @@ class Anyone:
     async def review_many(self, asked: list[tuple[str, uuid.UUID]]) -> dict[str, Admitted | Rejected]:
         return {username: await self.admit(username, "") for username, _ in asked}
 
+    async def ended(self, _usernames: list[str]) -> list[str] | None:
+        return []
+
 
 @dataclass
 class Open:

@@ -63,7 +63,8 @@ def leave_a_ghost(broker: Broker, session: Session) -> None:
 
 
 def miscount_retained(broker: Broker, session: Session) -> None:
-    broker.exchange.retained._of_publisher["nobody"] = (1, 1)
+    broker.exchange.retained._bytes_of["nobody"] = 1
+    broker.exchange.retained._topics_of["nobody"] = {"n/x"}
 
 
 @pytest.mark.parametrize("spoil", [miscount, overfill, lose_a_subscription, leave_a_ghost, miscount_retained])
