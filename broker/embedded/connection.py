@@ -1,4 +1,4 @@
-"""One MQTT connection: its states, its timers, and its writes, which are gathered once per turn of the loop."""
+"""One MQTT connection: its states from the first byte to the last word."""
 
 import asyncio
 import time
@@ -8,62 +8,54 @@ from typing import Final, cast
 import structlog
 
 from broker.embedded import packets, reading
+from broker.embedded.brake import Brake
 from broker.embedded.broker import Broker
 from broker.embedded.exchange import CannotKeep
-from broker.embedded.flow import Flow, Way
-from broker.embedded.limits import CLOSE_TIMEOUT_S, CONNECT_TIMEOUT_S
+from broker.embedded.flow import Way
+from broker.embedded.limits import CLOSE_TIMEOUT_S
 from broker.embedded.link import Action, State
-from broker.embedded.pace import Pace
+from broker.embedded.outbox import Outbox
 from broker.embedded.packets import MalformedPacket, Will
+from broker.embedded.patience import Patience
 from broker.embedded.session import Session
 from hub.access import decide
 
 log = structlog.get_logger(__name__)
 
-# Handed to the system before the turn ends once this much has gathered.
-_FLUSH_AT: Final = 128 * 1024
-# A client that sends on and on and does not read our answers is cut off when so many bytes of them wait.
-_MOST_UNREAD: Final = 256 * 1024
+# Answers that wait for the store; a client that has asked for more is not read until they have left.
+_MOST_HELD: Final = 10_000
 # Messages on `denied` that one connection causes, per topic and second, and in all.
 _TOLD_PER_SECOND: Final = 20
 
 
-class Connection(asyncio.Protocol):
+class Connection(Outbox, asyncio.Protocol):
     """A connection before, while and after it has a session."""
 
     __slots__ = (
+        "_brake",
         "_closer",
-        "_heard_at",
-        "_holder",
-        "_pace",
-        "_paid",
         "_partial",
-        "_paused",
-        "_sealed",
-        "_timer",
+        "_patience",
         "_told",
-        "_unread",
         "address",
         "broker",
         "counted",
-        "flow",
+        "heard_at",
         "keep_alive_s",
         "kind",
         "loop",
         "max_packet_bytes",
         "needed",
         "opened_at",
-        "out",
-        "out_bytes",
         "peer",
         "routes",
         "session",
         "state",
-        "transport",
         "will",
     )
 
     def __init__(self, broker: Broker, kind: str = "tcp") -> None:
+        super().__init__(broker.output)
         self.broker = broker
         self.kind = kind
         self.loop = broker.loop
@@ -76,22 +68,13 @@ class Connection(asyncio.Protocol):
         # Whether the guard counts it already.
         self.counted = False
         self.opened_at: datetime | None = None
-        self.flow = Flow()
         self.max_packet_bytes = broker.bounds.max_packet_bytes
-        self.out: list[bytes] = []
-        self.out_bytes = 0
         self.routes: dict[bytes, Way] = {}
-        self.transport: asyncio.Transport
+        self.heard_at = 0.0
+        self._brake: Brake
+        self._patience: Patience
         self._partial = bytearray()
         self.needed = 0
-        self._paused = False
-        self._sealed = False
-        self._pace: Pace | None = None
-        self._paid = 0
-        self._holder: asyncio.TimerHandle | None = None
-        self._unread = 0
-        self._heard_at = 0.0
-        self._timer: asyncio.TimerHandle | None = None
         self._closer: asyncio.TimerHandle | None = None
         self._told: dict[tuple[str, str], float] = {}
 
@@ -111,11 +94,12 @@ class Connection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         self.peer = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else str(peer or "")
         self.address = str(peer[0]) if isinstance(peer, tuple) else self.peer
-        self._timer = self.loop.call_later(CONNECT_TIMEOUT_S, self._too_slow)
+        self._brake = Brake(self.loop, transport, self._braked)
+        self._patience = Patience(self.loop, self)
         self.broker.greet(self)
 
     def data_received(self, data: bytes) -> None:
-        self._heard_at = time.monotonic()
+        self.heard_at = time.monotonic()
         self.flow.bytes_in += len(data)
         length = len(data)
         if self._partial or self.state != "open":
@@ -132,8 +116,11 @@ class Connection(asyncio.Protocol):
             data = bytes(self._partial)
             self._partial.clear()
         self._take(data)
-        if self._pace is not None:
-            self._pay(length)
+        brake = self._brake
+        if brake.pace is not None and self.state == "open":
+            brake.pay(self.flow.published + self.flow.controls, length, self.heard_at)
+        if len(self.out) > _MOST_HELD and self.broker.output.holding and self.state == "open":
+            brake.stall()
 
     def eof_received(self) -> bool:
         return False
@@ -144,61 +131,15 @@ class Connection(asyncio.Protocol):
         self._end("the connection was lost" if exc else "the peer closed the connection", publish_will=True)
         self.broker.gone(self)
 
-    def pause_writing(self) -> None:
-        self._paused = True
+    # --- what its outbox, its brake and its patience tell -----------------------------------------------------------
 
-    def resume_writing(self) -> None:
-        self._paused = False
-        self._unread = 0
-        if not self.broker.output.holding:
-            self.flush()
-        elif self.out:
-            self.broker.output.wake(self)
-        self._pump()
-
-    def _pump(self) -> None:
+    def has_room(self) -> None:
         if self.session is not None and self.session.queue and self.state == "open":
             self.session.pump()
 
-    # --- writing ------------------------------------------------------------------------------------------------
-
-    def send(self, data: bytes) -> None:
-        """Write at the end of this turn of the loop, or when the peer reads again."""
-        if not self.out:
-            self.broker.output.wake(self)
-        self.out.append(data)
-        self.out_bytes += len(data)
-        if self.out_bytes > _FLUSH_AT and not self.broker.output.holding:
-            self.flush()
-
-    def flush(self) -> None:
-        if self._paused or self._sealed or not self.out:
-            return
-        data = self._gathered()
-        self.out_bytes = 0
-        self.transport.write(data)
-        self._part()
-
-    def _gathered(self) -> bytes:
-        data = b"".join(self.out)
-        self.flow.packets_out += len(self.out)
-        self.flow.bytes_out += len(data)
-        self.out.clear()
-        return data
-
-    def seal(self) -> bytes:
-        self._sealed = True
-        return self._gathered()
-
-    def written(self, data: bytes) -> None:
-        self._sealed = False
-        if self._paused and data:
-            self.out.insert(0, data)
-        else:
-            self.out_bytes -= len(data)
-            if data and not self.transport.is_closing():
-                self.transport.write(data)
-            self._pump()
+    def has_left(self) -> None:
+        if self._brake.stalled:
+            self._brake.go_on()
         self._part()
 
     def unwritten(self) -> None:
@@ -207,18 +148,14 @@ class Connection(asyncio.Protocol):
         self._end("the broker cannot store anything now", publish_will=True)
         self.transport.abort()
 
-    def answer(self, data: bytes) -> None:
-        """Send what the peer asked for by sending something itself."""
-        self.send(data)
-        self.flow.answered += 1
-        self.answered(len(data))
+    @property
+    def held(self) -> bool:
+        """Whether it may be speaking, and it is we who do not listen."""
+        return self._brake.holds
 
-    def answered(self, length: int) -> None:
-        """Count an answer of so many bytes; raises MalformedPacket when too many wait for a peer that does not read."""
-        if self._paused:
-            self._unread += length
-            if self._unread > _MOST_UNREAD:
-                raise MalformedPacket("sends on and does not read the answers")
+    def _braked(self, rule: str) -> None:
+        reason = f"sends more than {rule}: it is read more slowly, and nothing of it is lost"
+        self.broker.refusals.add(self.username, "publish", "", reason)
 
     # --- ending -------------------------------------------------------------------------------------------------
 
@@ -243,7 +180,7 @@ class Connection(asyncio.Protocol):
         self.send(packets.connack(code))
         self._end(reason, publish_will=False)
 
-    def _leave_with(self, event: str, reason: str) -> None:
+    def leave_with(self, event: str, reason: str) -> None:
         """The peer is not heard: no breach of the rules, so it is logged and not recorded as a refusal."""
         log.info(event, peer=self.peer, username=self.username, reason=reason)
         self._end(reason, publish_will=True)
@@ -253,15 +190,10 @@ class Connection(asyncio.Protocol):
             return
         self.state = "closed"
         self.broker.admissions.forget(self)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._patience.end()
         if not self.broker.output.holding:
             self.flush()
-        if self._holder is not None:
-            self._holder.cancel()
-            self._holder = None
-        self._pace = None
+        self._brake.release()
         self._partial.clear()
         self.forget_routes()
         session, self.session = self.session, None
@@ -288,11 +220,6 @@ class Connection(asyncio.Protocol):
         else:
             self.transport.close()
 
-    # --- timers -------------------------------------------------------------------------------------------------
-
-    def _too_slow(self) -> None:
-        self._leave_with("connection.too_slow", f"no complete CONNECT within {CONNECT_TIMEOUT_S:g} s")
-
     def crowded_out(self) -> None:
         """Make room for others at once: there is nothing to say to one who has said nothing."""
         self._end("too many connections without a CONNECT", publish_will=False)
@@ -303,18 +230,6 @@ class Connection(asyncio.Protocol):
         log.info("connection.turned_away", peer=self.peer, reason=reason)
         self._end(reason, publish_will=False)
         self.transport.abort()
-
-    def _watch(self) -> None:
-        """Enforce keep-alive: one and a half times the client's own period without a packet ends it (3.1.2-24)."""
-        patience = self.keep_alive_s * 1.5
-        if self._holder is not None:
-            # It may be speaking: it is we who do not listen.
-            self._heard_at = time.monotonic()
-        left = self._heard_at + patience - time.monotonic()
-        if left <= 0:
-            self._leave_with("connection.silent", f"silent for {patience:g} s; its keep-alive is {self.keep_alive_s} s")
-        else:
-            self._timer = self.loop.call_later(left + 0.01, self._watch)
 
     # --- reading ------------------------------------------------------------------------------------------------
 
@@ -330,29 +245,6 @@ class Connection(asyncio.Protocol):
         if self.state != "closed" and consumed < len(data):
             # Rest of a chunk behind CONNECT, or the beginning of a packet.
             self._partial[:0] = data[consumed:]
-
-    def _pay(self, length: int) -> None:
-        """Read no more for as long as what was read costs."""
-        pace = self._pace
-        if pace is None:
-            return
-        sent = self.flow.published + self.flow.controls
-        wait_s = pace.take(sent - self._paid, length, self._heard_at)
-        self._paid = sent
-        if wait_s and self._holder is None and self.state == "open":
-            pace.held = True
-            reason = f"sends more than {pace.rule}: it is read more slowly, and nothing of it is lost"
-            self.broker.refusals.add(self.username, "publish", "", reason)
-            self.transport.pause_reading()
-            self._holder = self.loop.call_later(wait_s, self._read_on)
-
-    def _read_on(self) -> None:
-        self._holder = None
-        self._heard_at = time.monotonic()
-        # Behind WebSocket frames more may have come in the meantime.
-        self._pay(0)
-        if self._holder is None:
-            self.transport.resume_reading()
 
     def forget_routes(self) -> None:
         if self.session is not None:
@@ -394,19 +286,15 @@ class Connection(asyncio.Protocol):
         self.state = "open"
         self.session = session
         self.opened_at = datetime.now(UTC)
-        self._pace = self.broker.exchange.traffic.pace(session.principal, time.monotonic())
+        self._brake.pace = self.broker.exchange.traffic.pace(session.principal, time.monotonic())
         self.will = will
         self.keep_alive_s = keep_alive_s
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._patience.end()
         self.send(packets.connack(0, session_present=session_present))
 
     def resume(self) -> None:
         """Read on, beginning with what came behind the CONNECT."""
-        if self.keep_alive_s:
-            self._heard_at = time.monotonic()
-            self._watch()
+        self._patience.begin()
         self.transport.resume_reading()
         if self._partial:
             data = bytes(self._partial)

@@ -2,9 +2,36 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Final, Protocol
+
+import structlog
 
 from broker.embedded.journal import Journal
-from broker.embedded.link import Link
+
+log = structlog.get_logger(__name__)
+
+# A disk that takes longer for one write has something wrong with it, and whoever waits for it should be told.
+_PATIENCE_S: Final = 5.0
+
+
+class Waiting(Protocol):
+    """What has something to say that must wait: until the turn ends, or until it is true for good."""
+
+    def flush(self) -> None:
+        """Nothing more to wait for."""
+        ...
+
+    def seal(self) -> bytes:
+        """Hand over what was gathered, which leaves by `written` only when it is true for good."""
+        ...
+
+    def written(self, data: bytes) -> None:
+        """What was sealed may leave."""
+        ...
+
+    def unwritten(self) -> None:
+        """What was sealed may never leave."""
+        ...
 
 
 class Output:
@@ -17,8 +44,9 @@ class Output:
         self._loop = asyncio.get_running_loop()
         self._journal = journal
         self._kept = kept
-        self._woken: list[Link] = []
-        self._held: list[Link] = []
+        self._woken: list[Waiting] = []
+        self._held: list[Waiting] = []
+        self._slow: asyncio.TimerHandle | None = None
         self._scheduled = False
         self._writing = False
         self._keeps = True
@@ -30,7 +58,7 @@ class Output:
         """Whether nothing may leave now."""
         return self._journal is not None and self._journal.holding
 
-    def wake(self, connection: Link) -> None:
+    def wake(self, connection: Waiting) -> None:
         """Flush the connection at the end of this turn of the loop, or once what it says is true for good."""
         self._woken.append(connection)
         if not self._scheduled:
@@ -57,10 +85,16 @@ class Output:
         self._writing = True
         sealed = [(connection, connection.seal()) for connection in self._held]
         self._held = []
+        self._slow = self._loop.call_later(_PATIENCE_S, self._stalled)
         self._journal.write(lambda kept: self._written(sealed, kept))
 
-    def _written(self, sealed: list[tuple[Link, bytes]], kept: bool) -> None:  # noqa: FBT001
+    def _stalled(self) -> None:
+        log.error("store.stalled", seconds=_PATIENCE_S, waiting=len(self._held))
+
+    def _written(self, sealed: list[tuple[Waiting, bytes]], kept: bool) -> None:  # noqa: FBT001
         self._writing = False
+        if self._slow is not None:
+            self._slow.cancel()
         if kept:
             for connection, data in sealed:
                 connection.written(data)

@@ -42,7 +42,7 @@ async def restore(exchange: Exchange, reviews: Reviews, authority: Authority) ->
                         raise
             if left:
                 await asyncio.sleep(_ASK_AGAIN_S)
-        while not await reviews.purge_ended():
+        while not await reviews.purge_ended():  # noqa: ASYNC110 - it is the database that may be away
             await asyncio.sleep(_ASK_AGAIN_S)
         log.info("store.restored", sessions=len(exchange.sessions), found=len(found), retained=len(exchange.retained))
     exchange.ready.set()
