@@ -227,7 +227,7 @@ class Connection(Outbox, asyncio.Protocol):
 
     def turn_away(self, reason: str) -> None:
         """Close at once: a stranger has no room here."""
-        log.info("connection.turned_away", peer=self.peer, reason=reason)
+        log.debug("connection.turned_away", peer=self.peer, reason=reason)
         self._end(reason, publish_will=False)
         self.transport.abort()
 

@@ -45,6 +45,7 @@ class Guard:
         self._bounds = bounds
         self._clock = clock
         self._open: dict[str, int] = {}
+        self._total = 0
         self._connects: OrderedDict[str, Bucket] = OrderedDict()
         self._failures: OrderedDict[tuple[str, str], Bucket] = OrderedDict()
         self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
@@ -56,12 +57,16 @@ class Guard:
         most = self._bounds.connections_per_address
         if most and count >= most:
             return f"more than {most} connections from {key}"
+        if self._bounds.connections and self._total >= self._bounds.connections:
+            return f"more than {self._bounds.connections} connections in all: the broker has no more descriptors"
+        self._total += 1
         self._open[key] = count + 1
         return ""
 
     def closed(self, address: str) -> None:
         """One connection that was counted is gone."""
         key = network(address)
+        self._total -= 1
         count = self._open.get(key, 0) - 1
         if count > 0:
             self._open[key] = count

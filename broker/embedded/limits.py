@@ -26,6 +26,7 @@ class Bounds:
 
     Per address: `connections_per_address` at a time, `connects_per_second`, `failures_per_minute` (wrong secrets). Per
     device or integration: `messages_per_second`, `bytes_per_second`. `max_packet_bytes` is of one packet's body.
+    `connections` are those of all addresses together.
     """
 
     connections_per_address: int = 0
@@ -34,6 +35,7 @@ class Bounds:
     messages_per_second: int = 0
     bytes_per_second: int = 0
     max_packet_bytes: int = MAX_PACKET_BYTES
+    connections: int = 0
 
     @classmethod
     def of(cls, settings: Settings) -> Self:

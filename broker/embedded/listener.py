@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import functools
 import socket
 from collections.abc import Callable
 from typing import Final
@@ -45,7 +46,8 @@ class Server:
         self._certificate = certificate
         self._plain: list[asyncio.Server] = []
         self._accepting: list[asyncio.Task[None]] = []
-        self._handshakes: set[asyncio.Task[None]] = set()
+        # The oldest first.
+        self._handshakes: dict[asyncio.Task[None], None] = {}
 
     async def serve(self, sockets: list[socket.socket]) -> None:
         """Accept on these from now on."""
@@ -74,29 +76,36 @@ class Server:
                     log.warning("listener.cannot_accept", error=str(error))
                     await asyncio.sleep(_BREATHE_S)
                     continue
-                if len(self._handshakes) >= MAX_STRANGERS or not self._broker.welcomes(peer[0]):
+                if not self._broker.welcomes(peer[0]):
                     sock.close()
                     continue
-                task = loop.create_task(self._shake_hands(sock, peer[0], certificate))
-                self._handshakes.add(task)
-                task.add_done_callback(self._handshakes.discard)
+                if len(self._handshakes) >= MAX_STRANGERS:
+                    # Whoever means it is quick; else a few who never finish would keep everybody out.
+                    oldest = next(iter(self._handshakes))
+                    del self._handshakes[oldest]
+                    oldest.cancel()
+                client = self._make()
+                client.is_counted()
+                task = loop.create_task(self._shake_hands(sock, client, certificate))
+                self._handshakes[task] = None
+                task.add_done_callback(functools.partial(self._shaken, sock, client, peer[0]))
         finally:
             listening.close()
 
-    async def _shake_hands(self, sock: socket.socket, address: str, certificate: Certificate) -> None:
-        client = self._make()
-        client.is_counted()
-        try:
-            await self._broker.loop.connect_accepted_socket(
-                lambda: client, sock, ssl=certificate.context, ssl_handshake_timeout=CONNECT_TIMEOUT_S
-            )
-        except (OSError, asyncio.CancelledError) as error:
+    async def _shake_hands(self, sock: socket.socket, client: Client, certificate: Certificate) -> None:
+        await self._broker.loop.connect_accepted_socket(
+            lambda: client, sock, ssl=certificate.context, ssl_handshake_timeout=CONNECT_TIMEOUT_S
+        )
+
+    def _shaken(self, sock: socket.socket, client: Client, address: str, task: asyncio.Task[None]) -> None:
+        self._handshakes.pop(task, None)
+        error = None if task.cancelled() else task.exception()
+        if task.cancelled() or error is not None:
             log.info("connection.no_tls", peer=address, reason=str(error) or type(error).__name__)
-        finally:
-            # Once it is a connection, its end is what uncounts it.
-            if not client.peer:
-                sock.close()
-                self._broker.guard.closed(address)
+        # Once it is a connection, its end is what uncounts it.
+        if not client.peer:
+            sock.close()
+            self._broker.guard.closed(address)
 
 
 async def listen(broker: Broker, config: ListenerConfig, certificate: Certificate | None = None) -> Server:

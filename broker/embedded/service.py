@@ -2,8 +2,10 @@
 
 import asyncio
 import functools
+import resource
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, Final
@@ -30,6 +32,9 @@ log = structlog.get_logger(__name__)
 
 # Threads that ask the database; each holds a connection while it asks.
 _THREADS: Final = 4
+# Descriptors that clients may not have: those of the store's files, of the database, of the log.
+_RESERVED: Final = 64
+_FEW_DESCRIPTORS: Final = 1_024
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
@@ -60,7 +65,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         # Changes are heard before the store's sessions are asked about, so that none falls between.
         await asyncio.to_thread(authority.start, changed, review_all)
         store = await asyncio.to_thread(_open_store, settings)
-        bounds = Bounds.of(settings)
+        bounds = replace(Bounds.of(settings), connections=_room())
         broker = Broker(authority, refusals, settings.root, bounds, store, settings.broker_session_expiry_s)
         reporter = Reporter(broker, database, executor, functools.partial(_state, settings, broker))
         refusals.start()
@@ -110,6 +115,18 @@ async def _serve(
 def _open_store(settings: Settings) -> Store | None:
     folder = settings.broker_store
     return Store.open(folder, sync=settings.broker_sync) if folder is not None else None
+
+
+def _room() -> int:
+    """How many connections there is room for: what the system allows, less what the store and the database need."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard == resource.RLIM_INFINITY:
+        return 0
+    if hard < _FEW_DESCRIPTORS:
+        log.warning("broker.few_descriptors", limit=hard)
+    return max(1, hard - _RESERVED)
 
 
 def _announce(database: Database) -> None:

@@ -1,10 +1,14 @@
 """One address, one client: what each may take of a real broker, and that nothing of a fast one is lost."""
 
+import resource
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+
+from broker.embedded.guard import Guard
+from broker.embedded.limits import Bounds
 
 House = Any  # tests/broker/conftest.py
 RATE = 500
@@ -52,6 +56,17 @@ def test_an_address_has_so_many_connections_and_no_more(guarded: House) -> None:
             continue
         assert answer.body[1] == 0
         return
+
+
+def test_all_together_have_fewer_connections_than_there_are_descriptors(guarded: House) -> None:
+    guard = Guard(Bounds(connections=2))
+    assert not guard.opened("192.0.2.1")
+    assert not guard.opened("192.0.2.2")
+    assert "no more descriptors" in guard.opened("192.0.2.3")
+    guard.closed("192.0.2.1")
+    assert not guard.opened("192.0.2.3")
+    soft, hard = resource.prlimit(guarded.broker.process.pid, resource.RLIMIT_NOFILE)
+    assert soft == hard, "as many as the system allows"
 
 
 def until_braked(house: House, source: str, name: str | None, token: str | None) -> list[int]:

@@ -234,3 +234,11 @@ def wait_for(true: Callable[[], object], timeout: float = 5.0) -> None:
     while not true():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)
+
+
+def test_who_never_finishes_a_handshake_keeps_nobody_out(secure: House, files: tuple[Path, Path]) -> None:
+    device, token = secure.add()
+    for _ in range(520):
+        secure.dial()
+    peer = over_tls(secure, trusting(files[0]))
+    assert peer.connect(device.handle, device.handle, token).body[1] == 0
