@@ -32,6 +32,15 @@ _ALLOWED: Final[dict[Action, tuple[str, ...]]] = {
     ),
     "subscribe": ("d/{handle}/#", "ui/{agent}/#", "hub/status", "out/{handle}/#", "x/{agent}/#"),
 }
+# The broker's own figures. Not all of $SYS: some brokers tell there what other agents' clients do (Mosquitto's log,
+# EMQX's events).
+_FIGURES: Final = (
+    "$SYS/broker/+",
+    *(
+        f"$SYS/broker/{one}/#"
+        for one in ("clients", "messages", "bytes", "publish", "subscriptions", "retained messages", "store", "load")
+    ),
+)
 # Below these the placeholder names one kind of bearer alone: an integration may have a device's handle.
 _OF_DEVICES: Final = "d/{handle}"
 _OF_INTEGRATIONS: Final = ("ext/{handle}", "out/{handle}")
@@ -46,7 +55,7 @@ def open_filters(setting: str) -> tuple[str, ...]:
 def allowed_forms(action: Action, open_topics: tuple[str, ...] = ()) -> tuple[str, ...]:
     """The widest templates of this action, for hints: everything that one of them covers may be granted."""
     others = ("d/<a device of this agent>/#",) if action == "subscribe" else ()
-    outside = ("//$SYS/#",) if action == "subscribe" else ()
+    outside = (f"{OUTSIDE}{_FIGURES[0]}", f"{OUTSIDE}$SYS/broker/<figures>/#") if action == "subscribe" else ()
     return (*_ALLOWED[action], *others, *outside, *(f"{OUTSIDE}{one}" for one in open_topics))
 
 
@@ -80,7 +89,7 @@ def is_grantable(action: str, template: str, devices: Collection[str]) -> bool:
     """Whether a stored template may still be given. What lies outside the root was judged when it was written."""
     if template.startswith(OUTSIDE):
         below = template[len(OUTSIDE) :]
-        is_open = not below.startswith("$") or (action == "subscribe" and covers("$SYS/#", below))
+        is_open = not below.startswith("$") or (action == "subscribe" and _is_figure(below))
         return is_open and not _form_trouble(below)
     return action in _ALLOWED and not _form_trouble(template) and not _below_trouble(action, template, devices)
 
@@ -133,6 +142,10 @@ def fill(template: str, handle: str, agent_id: uuid.UUID, root: str) -> str:
     return filled
 
 
+def _is_figure(below: str) -> bool:
+    return any(covers(one, below) for one in _FIGURES)
+
+
 def _form_trouble(below: str) -> str:
     if not below:
         return "is required"
@@ -148,9 +161,10 @@ def _form_trouble(below: str) -> str:
 def _outside_trouble(action: str, template: str, open_topics: tuple[str, ...], root: str) -> str:
     below = template[len(OUTSIDE) :]
     if below.startswith("$"):
-        if action == "subscribe" and covers("$SYS/#", below):
+        if action == "subscribe" and _is_figure(below):
             return ""
-        return "nothing that begins with $ can be granted, but //$SYS/… to subscribe to"
+        figures = ", ".join(f"{OUTSIDE}{one}" for one in _FIGURES)
+        return f"nothing that begins with $ can be granted but the broker's figures, to subscribe to: {figures}"
     if overlap(below, f"{root}/#"):
         return f"reaches below the hub's root {root}; write what lies there without the slashes before it"
     if not any(covers(one, below) for one in open_topics):

@@ -53,9 +53,10 @@ def test_figures_are_for_who_was_granted_them(house: House) -> None:
     assert version.payload.startswith(b"marvain version ")
 
     device, token = house.add()
-    grant(house, device.handle, "subscribe", "//$SYS/broker/#")
+    grant(house, device.handle, "subscribe", "//$SYS/broker/retained messages/#")
     reader = house.again(device.handle, token)
-    assert reader.peer.subscribe(("$SYS/broker/#", 1)) == [1]
+    assert reader.peer.subscribe(("$SYS/broker/#", 1)) == [0x80]
+    assert reader.peer.subscribe(("$SYS/broker/retained messages/#", 1)) == [1]
     topics = set()
     while "$SYS/broker/retained messages/count" not in topics:
         topics.add(reader.peer.message().topic)

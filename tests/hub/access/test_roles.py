@@ -154,11 +154,11 @@ def test_bearers_have_what_the_role_says_and_not_each_others_names(
         GrantDraft("publish", "d/{handle}/event/+"),
         GrantDraft("publish", "ext/{handle}/a"),
         GrantDraft("subscribe", "d/porch/#"),
-        GrantDraft("subscribe", "//$SYS/#"),
+        GrantDraft("subscribe", "//$SYS/broker/+"),
     )
     home.create(*grants)
     space = ("publish", f"{ROOT}/x/{home.agent_id}/#")
-    both = {space, ("subscribe", f"{ROOT}/d/porch/#"), ("subscribe", "$SYS/#")}
+    both = {space, ("subscribe", f"{ROOT}/d/porch/#"), ("subscribe", "$SYS/broker/+")}
     assert of_roles(session, "porch") == both | {("publish", f"{ROOT}/d/porch/event/+")}
     assert of_roles(session, "ext_ha") == both | {("publish", f"{ROOT}/ext/ha/a")}
     assert of_roles(session, "ext_ha", "home") >= {("publish", f"home/x/{home.agent_id}/#")}
