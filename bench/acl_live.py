@@ -153,9 +153,8 @@ class Loud:
             await asyncio.sleep(every_s)
         await prober.until_silent(everyone, WITHIN_S)
         for start, of_one in zip(began, wanted, strict=True):
-            ends = [prober.dead_at(*one) for one in of_one]
-            # Who was cut off before the change was not cut off by it.
-            times.seconds += [None if end is None or end < start else end - start for end in ends]
+            ends = [prober.dead_since(*one, start) for one in of_one]
+            times.seconds += [None if end is None else end - start for end in ends]
             times.closed += sum(peer.ended_at is not None for peer, _ in of_one)
             self.concerned.update(peer.username for peer, _ in of_one)
         times.gap_s = prober.longest_gap_s

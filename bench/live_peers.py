@@ -130,6 +130,19 @@ class Prober:
             return min(missed, peer.ended_at)
         return missed if time.perf_counter() - missed > SILENT_S else None
 
+    def dead_since(self, peer: Peer, topic: str, change: float) -> float | None:
+        """The same, as an effect of a change; None also for what was dead already, and not by it.
+
+        A probe that was sent shortly before the change may be read by a busy broker after it: then the first one counts
+        that was sent after it.
+        """
+        at = self.dead_at(peer, topic)
+        if at is None or at >= change:
+            return at
+        if at < change - SILENT_S or (peer.ended_at is not None and peer.ended_at < change):
+            return None
+        return next((sent for sent in self.sent_at if sent >= change), None)
+
     async def _run(self) -> None:
         transport = self._publisher.transport
         assert transport is not None

@@ -1,8 +1,9 @@
-"""What the plugin must hold of each principal: a client with its secret's mark, and a role of its own with its ACLs."""
+"""What the plugin must hold of each principal: a client with its secret's mark, a role of its own, and shared ones."""
 
 import hashlib
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
@@ -11,12 +12,16 @@ from sqlalchemy import text
 from sqlmodel import Session
 
 from hub.access import principals
-from hub.access.grants import Grant
+from hub.access.grants import Action, Grant
 from hub.access.principals import Principal
 
 # What is ours at a broker that others use too: roles by their prefix, clients by their text name.
 ROLE_PREFIX: Final = "marvain."
 TEXT_NAME: Final = "Marvain"
+_SHARED: Final = f"{ROLE_PREFIX}role."
+# Shared roles are asked first: refusals are in clients' own roles alone, where they must not hide what is granted.
+SHARED_PRIORITY: Final = 1
+OWN_PRIORITY: Final = -1
 
 AclType = Literal["publishClientSend", "publishClientReceive", "subscribePattern", "unsubscribePattern"]
 
@@ -43,7 +48,11 @@ UNSUBSCRIBE: Final = Acl("unsubscribePattern", "#")
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A principal as the plugin is to hold it. `mark` says, without telling it, which secret counts."""
+    """A principal as the plugin is to hold it. `mark` says, without telling it, which secret counts.
+
+    `acls` are all its rules; `shared` tells by the plugin's role which of them all bearers of a role have alike, `kept`
+    which it has, too, from elsewhere.
+    """
 
     username: str
     mark: str
@@ -51,15 +60,31 @@ class Account:
     stored: str
     credential_id: UUID
     principal: Principal
+    shared: Mapping[str, frozenset[Acl]] = field(default_factory=dict)
+    kept: frozenset[Acl] = frozenset()
 
     @property
     def role(self) -> str:
         return role_of(self.username)
 
+    @property
+    def worth_sharing(self) -> frozenset[str]:
+        """The shared roles that hold anything."""
+        return frozenset(role for role, acls in self.shared.items() if acls)
+
+    def own(self, borne: Iterable[str]) -> frozenset[Acl]:
+        """What its own role has to hold beside these shared ones."""
+        return self.kept | self.acls.difference(*(self.shared.get(role, frozenset()) for role in borne))
+
 
 def role_of(username: str) -> str:
     """The role that this client alone bears: a change of it concerns nobody else."""
     return ROLE_PREFIX + username
+
+
+def is_shared(role: str) -> bool:
+    """Whether a role of the plugin stands for one of Marvain's, not for one client."""
+    return role.startswith(_SHARED)
 
 
 def mark_of(stored: str) -> str:
@@ -71,16 +96,43 @@ def acls_of(grants: Iterable[Grant]) -> frozenset[Acl]:
     """The rules that amount to these grants where everything else is refused."""
     acls = {UNSUBSCRIBE}
     for grant in grants:
-        if grant.action == "publish":
-            acls.add(Acl("publishClientSend", grant.filter))
-            continue
-        wild = grant.filter[0] in "+#"
-        acls.add(Acl("publishClientReceive", grant.filter))
-        acls.add(Acl("subscribePattern", grant.filter, _WILD if wild else _USUAL))
-        acls.add(Acl("subscribePattern", f"$share/+/{grant.filter}"))
-        if wild:
-            acls.update(Acl("subscribePattern", closed, _CLOSED, allow=False) for closed in _NEVER_BY_WILDCARD)
+        acls.update(_rules(grant.action, grant.filter))
     return frozenset(acls)
+
+
+def _rules(action: Action, filter_: str) -> list[Acl]:
+    if action == "publish":
+        return [Acl("publishClientSend", filter_)]
+    wild = filter_[0] in "+#"
+    rules = [
+        Acl("publishClientReceive", filter_),
+        Acl("subscribePattern", filter_, _WILD if wild else _USUAL),
+        Acl("subscribePattern", f"$share/+/{filter_}"),
+    ]
+    if wild:
+        rules += [Acl("subscribePattern", closed, _CLOSED, allow=False) for closed in _NEVER_BY_WILDCARD]
+    return rules
+
+
+def shared_of(principal: Principal) -> dict[str, frozenset[Acl]]:
+    """By the plugin's role: the rules that it is to hold for all bearers of a role of Marvain's.
+
+    Only what this principal is granted, whatever the role says; and no refusals, which would count for other roles too.
+    """
+    granted = {(grant.action, grant.filter) for grant in principal.grants}
+    return {
+        f"{_SHARED}{role_id}": frozenset(
+            acl for action, filter_ in common if filter_[0] not in "+#" for acl in _rules(action, filter_)
+        )
+        for role_id, common in principal.common.items()
+        if common <= granted
+    }
+
+
+def _kept_of(principal: Principal) -> frozenset[Acl]:
+    """What does not come from roles alone: it must not go when a role does. Roles give a grant once at most."""
+    given = Counter((grant.action, grant.filter) for grant in principal.grants)
+    return acls_of(grant for grant in principal.grants if given[grant.action, grant.filter] > 1)
 
 
 def load(session: Session, usernames: Collection[str] | None, root: str, now: datetime) -> dict[str, Account]:
@@ -104,6 +156,8 @@ def load(session: Session, usernames: Collection[str] | None, root: str, now: da
                 row.hash,
                 row.credential_id,
                 principal,
+                shared_of(principal),
+                _kept_of(principal),
             )
     return accounts
 
@@ -113,3 +167,8 @@ def acls_as_json(acls: Iterable[Acl]) -> list[dict[str, Any]]:
     return [
         {"acltype": acl.kind, "topic": acl.topic, "priority": acl.priority, "allow": acl.allow} for acl in sorted(acls)
     ]
+
+
+def roles_as_json(own: str, shared: Iterable[str]) -> list[dict[str, Any]]:
+    """The roles of a client as the plugin takes them."""
+    return [{"rolename": role, "priority": SHARED_PRIORITY} for role in sorted(shared)] + [{"rolename": own}]

@@ -3,7 +3,7 @@
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Final, Literal
 from uuid import UUID
@@ -14,13 +14,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
 from broker.mosquitto import accounts, differences, plugin
-from broker.mosquitto.accounts import Account
-from broker.mosquitto.control import Control
-from broker.mosquitto.differences import Command, Seen
+from broker.mosquitto.accounts import Account, Acl
+from broker.mosquitto.control import MOST_COMMANDS, Control
+from broker.mosquitto.departures import Departures
+from broker.mosquitto.differences import Command, Roles, Seen
 from broker.mosquitto.document import ADAPTER
 from broker.mosquitto.health import Health
 from broker.mosquitto.sealing import Unsealer
-from broker.mosquitto.steps import Name, Steps
+from broker.mosquitto.steps import Name, Step, Steps
 from hub.access import changes, projection
 from hub.access.changes import EVERYBODY, Change
 from hub.access.credentials import verify_secret
@@ -35,9 +36,9 @@ BrokerKind = Literal["mosquitto", "external"]
 REPORT_EVERY_S: Final = 5.0
 LOOK_EVERY_S: Final = 60.0
 _REST: Final = 20
-_SOON_S: Final = 0.2
+_SOME_REST: Final = 4
+_SOON_S: Final = 1.0
 _AWAY_S: Final = 0.5
-_MOST_INTERRUPTED: Final = 5
 # What only the hub publishes below a device's topics: it stays when the device gets a new token.
 _OF_THE_HUB: Final = frozenset(("cmd", "welcome", "presence", "denied", "receipt"))
 
@@ -45,7 +46,8 @@ _OF_THE_HUB: Final = frozenset(("cmd", "welcome", "presence", "denied", "receipt
 class Adapter:
     """For one life of the broker, or of the connection to it; another life takes another adapter.
 
-    `subscriptions` tells the filters that a name is subscribed to, or None where that is not known.
+    `subscriptions` tells the filters that a name is subscribed to, or None where that is not known; `is_away` whether
+    it is known that nobody is connected by a name.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Adapter:
         database: Database,
         unsealer: Unsealer,
         subscriptions: Callable[[str], list[str] | None],
+        is_away: Callable[[str], bool],
         look_every_s: float = LOOK_EVERY_S,
     ) -> None:
         self._kind: BrokerKind = kind
@@ -63,13 +66,16 @@ class Adapter:
         self._database = database
         self._unsealer = unsealer
         self._subscriptions = subscriptions
+        self._is_away = is_away
         self._look_every_s = look_every_s
         self._listener: Listener | None = None
         self._accounts: dict[str, Account] = {}
         self._seen: dict[str, Seen] = {}
+        self._shared: dict[str, frozenset[Acl]] = {}
+        self._departures = Departures(is_away)
         self._look_at = math.inf
         self._heard: list[Change] = []
-        self._interrupted = 0
+        self._touched: set[str] = set()
         self._closed = threading.Event()
         self._report_at = 0.0
         self.health = Health()
@@ -93,6 +99,8 @@ class Adapter:
     def rendered(self) -> None:
         """The plugin was started with exactly what `begin` returned."""
         self._seen = {name: differences.of_account(account) for name, account in self._accounts.items()}
+        borne = {role for seen in self._seen.values() for role in seen.borne}
+        self._shared = {role: acls for role, acls in self._wanted_shared({}).items() if role in borne}
 
     def close(self) -> None:
         """End `work`; from any thread."""
@@ -114,8 +122,9 @@ class Adapter:
         if listener is None:
             raise RuntimeError("begin comes first")
         if self._kind == "external":
+            plugin.have_group(control)
             plugin.bear_own_role(control, self._settings.broker_admin_username, self._root)
-            self._look(control, lambda: False)
+            self._look(control, None)
         self._report()
         ready()
         self._report_at = time.monotonic() + REPORT_EVERY_S
@@ -137,14 +146,16 @@ class Adapter:
         known = {(change.username, change.kind) for change in self._heard}
         ended = [Change(name, "ended", "it ran out") for name in self._ran_out() if (name, "ended") not in known]
         self._heard += ended
-        if self._heard:
-            self._apply(control, self._heard)
-            self._heard = []
+        self._take_up(control, listener)
         if control.is_gone:
             control.settle()
-        if time.monotonic() >= self._look_at:
+        if time.monotonic() >= self._look_at and not self._departures.are_due:
             self._look_again(control, listener)
             self._report_at = 0.0
+        if self._departures.are_due:
+            self._hear(listener, 0.0)
+            if not self._heard or self._departures.are_late:
+                self._departures.carry_out(control)
         if time.monotonic() >= self._report_at:
             self._report()
             self._report_at = time.monotonic() + REPORT_EVERY_S
@@ -153,11 +164,11 @@ class Adapter:
         """Compare in full, and say when again: however many there are, it takes a small part of the time."""
         began = time.monotonic()
         self._look_at = began + _SOON_S
-        is_done = self._look(control, lambda: self._must_wait(listener))
+        is_done = self._look(control, listener)
         now = time.monotonic()
         if self._look_at == began + _SOON_S:
             self._look_at = math.inf
-        rest = max(self._look_every_s, _REST * (now - began)) if is_done else _SOON_S
+        rest = max(self._look_every_s, _REST * (now - began)) if is_done else max(_SOON_S, _SOME_REST * (now - began))
         self._look_at = min(self._look_at, now + rest)
 
     def _hear(self, listener: Listener, timeout_s: float) -> None:
@@ -167,18 +178,29 @@ class Adapter:
         if listener.reconnected:
             self._look_at = 0.0
 
-    def _must_wait(self, listener: Listener) -> bool:
-        """Whether a comparison has to wait for changes that were heard; not for ever."""
+    def _is_urgent(self, listener: Listener) -> bool:
+        """Whether somebody is to be shut out: that overtakes edits, however long."""
         self._hear(listener, 0.0)
-        if not self._heard or self._interrupted >= _MOST_INTERRUPTED:
-            return False
-        self._interrupted += 1
-        return True
+        return any(change.kind != "changed" for change in self._heard)
 
     # --- changes ------------------------------------------------------------------------------------------------
 
-    def _apply(self, control: Control, heard: list[Change]) -> None:
-        """Read again who is concerned, and have the plugin hold that."""
+    def _take_up(self, control: Control, listener: Listener) -> None:
+        """What was heard, urgent things alone when there are any; what is left stays heard."""
+        if not self._heard:
+            return
+        urgent = [change for change in self._heard if change.kind != "changed"]
+        now = urgent or self._heard
+        self._heard = [change for change in self._heard if change.kind == "changed"] if urgent else []
+        try:
+            left = self._apply(control, now, lambda: not urgent and self._is_urgent(listener))
+        except (SQLAlchemyError, psycopg.Error):
+            self._heard = now + self._heard
+            raise
+        self._heard = [*(Change(name, "changed") for name in left), *self._heard]
+
+    def _apply(self, control: Control, heard: list[Change], interrupted: Callable[[], bool]) -> list[str]:
+        """Read again who is concerned, and have the plugin hold that; the names that were not come to."""
         everybody = any(change.username == EVERYBODY for change in heard)
         names = {change.username for change in heard if change.username != EVERYBODY}
         wanted, secrets, spent = self._read(None if everybody else names)
@@ -187,8 +209,9 @@ class Adapter:
             self._look_at = 0.0
             names |= self._accounts.keys() | wanted.keys()
         ends = {change.username: change for change in heard if change.kind != "changed"}
-        self._bring(control, names, wanted, secrets, ends)
-        self._carried(secrets, spent)
+        left = self._bring(control, names, wanted, secrets, ends, interrupted)
+        self._carried(secrets.keys() - set(left), spent)
+        return left
 
     def _read(self, names: set[str] | None) -> tuple[dict[str, Account], dict[str, str], list[UUID]]:
         """The accounts that count, the secrets at hand for them, and the ids of secrets that nobody can read."""
@@ -226,34 +249,73 @@ class Adapter:
         wanted: Mapping[str, Account],
         secrets: Mapping[str, str],
         ends: Mapping[str, Change],
-    ) -> None:
-        """Tell the plugin the differences of these names, and those whom they concern before."""
-        names = sorted(names)
-        steps = Steps()
-        for name in names:
+        interrupted: Callable[[], bool],
+        *,
+        attach: bool = False,
+    ) -> list[str]:
+        """Tell the plugin the differences of these names, and those whom they concern before.
+
+        Shared roles come first: one command for all their bearers. Then name by name, until it is `interrupted`; the
+        names that were not come to. With `attach`, who is away is given the shared roles that it bears.
+        """
+        shared = self._wanted_shared(wanted)
+        self._have_shared(control, shared, ())
+        steps = Steps(self._shared)
+        for name in sorted(names):
             known = (self._accounts.get(name), wanted.get(name), self._seen.get(name))
-            mend = steps.add(Name(name, *known, secrets.get(name), ends.get(name), self._subscriptions))
+            is_away = attach and self._is_away(name)
+            mend = steps.add(Name(name, *known, secrets.get(name), ends.get(name), self._subscriptions, is_away))
             self.health.note(name, mend)
-        for topic, payload in steps.words:
-            control.tell(topic, payload)
-        if steps.words and steps.commands:
+        self._have_shared(control, shared, steps.needed)
+        portions = list(steps.portions(MOST_COMMANDS))
+        for number, portion in enumerate(portions):
+            if number and interrupted():
+                return [step.username for rest in portions[number:] for step in rest]
+            self._carry_out(control, portion, wanted)
+        return []
+
+    def _have_shared(self, control: Control, shared: Roles, needed: Collection[str]) -> None:
+        """Have the plugin's shared roles, and those that are needed besides, hold this."""
+        commands = differences.mend_shared(shared, self._shared, needed)
+        self._touched.update(command["rolename"] for command in commands)
+        self._have_done(control, commands)
+        self._shared = {role: shared.get(role, frozenset()) for role in {*self._shared, *needed}}
+
+    def _wanted_shared(self, wanted: Mapping[str, Account]) -> Roles:
+        """What each shared role has to hold that anybody bears, as it was read last."""
+        shared: dict[str, frozenset[Acl]] = {}
+        for name, account in self._accounts.items():
+            if name not in wanted:
+                shared |= account.shared
+        for account in wanted.values():
+            shared |= account.shared
+        return shared
+
+    def _carry_out(self, control: Control, portion: list[Step], wanted: Mapping[str, Account]) -> None:
+        for step in portion:
+            for topic, payload in step.words:
+                control.tell(topic, payload)
+        if any(step.words and step.commands for step in portion):
             control.settle()
-        self._have_done(control, steps.commands)
-        for name, seen in steps.after.items():
-            if seen is None:
+        self._have_done(control, [command for step in portion for command in step.commands])
+        self._touched.update(step.username for step in portion if step.commands)
+        for step in portion:
+            name = step.username
+            if step.mend.after is None:
                 self._seen.pop(name, None)
             else:
-                self._seen[name] = seen
-        for name in names:
+                self._seen[name] = step.mend.after
             if name in wanted:
                 self._accounts[name] = wanted[name]
             else:
                 self._accounts.pop(name, None)
-        for principal, is_gone in steps.purges:
-            self._purge(control, principal, is_gone=is_gone)
+            if step.is_to_go:
+                self._departures.add(name)
+            if step.purge is not None:
+                self._purge(control, step.purge[0], is_gone=step.purge[1])
 
     def _have_done(self, control: Control, commands: list[Command]) -> None:
-        for command, answer in zip(commands, control.ask(commands), strict=False):
+        for command, answer in zip(commands, control.ask(commands) if commands else (), strict=False):
             if "error" in answer:
                 # The plugin is not as it was thought to be: look at all of it.
                 what = f"{command['command']} {command.get('username', command.get('rolename', ''))}"
@@ -270,8 +332,9 @@ class Adapter:
         if purged:
             log.info("mosquitto.purged", username=principal.username, topics=len(purged))
 
-    def _carried(self, secrets: Mapping[str, str], spent: list[UUID]) -> None:
-        done = [self._accounts[name].credential_id for name in secrets if name in self._accounts]
+    def _carried(self, names: Iterable[str], spent: list[UUID]) -> None:
+        """The secrets of these names have reached the plugin."""
+        done = [self._accounts[name].credential_id for name in names if name in self._accounts]
         if done or spent:
             with self._database.transaction() as session:
                 projection.carried(session, [*done, *spent])
@@ -293,32 +356,54 @@ class Adapter:
 
     # --- comparing in full --------------------------------------------------------------------------------------
 
-    def _look(self, control: Control, interrupted: Callable[[], bool]) -> bool:
+    def _look(self, control: Control, listener: Listener | None) -> bool:
         """Compare everything that the plugin has with everything that the database says, and mend what differs.
 
-        False when it was interrupted.
+        What is heard meanwhile is done at once. False when something has to be looked at again for it.
         """
-        found = control.everything(interrupted)
-        if found is None:
-            return False
-        clients, roles = found
-        self._interrupted = 0
+        self._touched = set()
+        clients, roles = control.everything(lambda: self._between_pages(control, listener))
         self.health.open_defaults = plugin.check_defaults(control, mend=self._kind == "mosquitto")
         theirs = {self._settings.broker_admin_username, ADAPTER}
         seen = {name: one for name, one in differences.read(clients, roles).items() if name not in theirs}
-        expected, self._seen = self._seen, seen
+        shared = differences.read_shared(roles)
+        is_whole = not self._touched
+        if not is_whole:
+            # The pages are of different times, and may have left somebody out.
+            differences.keep_unsure(seen, self._seen, self._touched)
+            shared = self._shared
         drift = sorted(
             name
-            for name in seen.keys() | expected.keys()
-            if seen.get(name) != expected.get(name) and (name in expected or seen[name].is_ours)
+            for name in seen.keys() | self._seen.keys()
+            if seen.get(name) != self._seen.get(name) and (name in self._seen or seen[name].is_ours)
         )
+        drift += sorted(role for role in shared.keys() | self._shared if shared.get(role) != self._shared.get(role))
+        was_known = bool(self._seen)
+        self._seen, self._shared = seen, shared
         wanted, secrets, spent = self._read(None)
         ours = {name for name, one in seen.items() if one.is_ours}
-        self._bring(control, self._accounts.keys() | wanted.keys() | ours, wanted, secrets, {})
-        self._carried(secrets, spent)
-        if drift and expected:
+        concerned = self._accounts.keys() | wanted.keys() | ours
+        is_urgent = (lambda: False) if listener is None else (lambda: self._is_urgent(listener))
+        left_over = self._bring(control, concerned, wanted, secrets, {}, is_urgent, attach=True)
+        self._carried(secrets.keys() - set(left_over), spent)
+        if is_whole and not left_over:
+            self._forget_shared(control)
+        if drift and was_known:
             self.health.drifted(drift)
-        return True
+        return is_whole and not left_over
+
+    def _between_pages(self, control: Control, listener: Listener | None) -> None:
+        if listener is not None:
+            self._hear(listener, 0.0)
+            self._take_up(control, listener)
+
+    def _forget_shared(self, control: Control) -> None:
+        """Delete the shared roles that nobody bears any more, at the plugin neither."""
+        borne = {role for seen in self._seen.values() for role in seen.borne}
+        unused = sorted(self._shared.keys() - borne)
+        self._have_done(control, [{"command": "deleteRole", "rolename": role} for role in unused])
+        for role in unused:
+            del self._shared[role]
 
     def _report(self) -> None:
         with self._database.transaction() as session:

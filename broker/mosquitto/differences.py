@@ -1,18 +1,33 @@
 """What has to be said to the plugin so that it holds what the database says: differences alone, additions first."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from broker.mosquitto.accounts import ROLE_PREFIX, TEXT_NAME, Account, Acl, acls_as_json, role_of
+from broker.mosquitto.accounts import (
+    OWN_PRIORITY,
+    ROLE_PREFIX,
+    SHARED_PRIORITY,
+    TEXT_NAME,
+    Account,
+    Acl,
+    acls_as_json,
+    is_shared,
+    role_of,
+    roles_as_json,
+)
 from broker.mosquitto.document import ADAPTER
 
 Command = dict[str, Any]
+Roles = Mapping[str, frozenset[Acl]]
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A client and its role as the plugin has them; `acls` is None while there is no such role."""
+    """A client and its own role as the plugin has them; `acls` is None while there is no such role.
+
+    A role among `roles` that has not the priority that we give stands there with what it has.
+    """
 
     username: str
     is_client: bool = True
@@ -23,6 +38,11 @@ class Seen:
     groups: tuple[str, ...] = ()
     is_disabled: bool = False
     acls: frozenset[Acl] | None = None
+
+    @property
+    def borne(self) -> frozenset[str]:
+        """The shared roles among its own."""
+        return frozenset(role for role in self.roles if is_shared(role))
 
 
 @dataclass(slots=True)
@@ -37,25 +57,63 @@ class Mend:
 
 
 def of_account(account: Account) -> Seen:
-    """What the plugin has when it holds exactly this account."""
-    name = account.username
-    return Seen(name, mark=account.mark, client_id=name, roles=(account.role,), acls=account.acls)
+    """What the plugin has when it was given exactly this account from the beginning."""
+    name, borne = account.username, account.worth_sharing
+    return Seen(
+        name,
+        mark=account.mark,
+        client_id=name,
+        roles=tuple(sorted((account.role, *borne))),
+        acls=account.own(borne),
+    )
 
 
-def mend(username: str, account: Account | None, seen: Seen | None, secret: str | None) -> Mend:
+def mend(
+    username: str,
+    account: Account | None,
+    seen: Seen | None,
+    secret: str | None,
+    shared: Roles | None = None,
+    *,
+    is_away: bool = False,
+) -> Mend:
     """What makes the plugin hold `account` instead of `seen`; nothing when it does.
 
     A client of that name that is not ours is left alone. Where the secret would be needed and is not known, the client
-    is shut out rather than left with an old one.
+    is shut out rather than left with an old one. `shared` are the plugin's shared roles as they will be by then; one is
+    attached only when that disturbs nobody: to a client that is new, that is sent off anyway, or that `is_away`. Until
+    then the client's own role holds all of it.
     """
     if seen is not None and seen.is_client and not seen.is_ours:
         return Mend(after=seen, is_foreign=True)
-    return _remove(username, seen) if account is None else _bring(account, seen, secret)
+    if account is None:
+        return _remove(username, seen)
+    return _bring(account, seen, secret, shared or {}, is_away=is_away)
+
+
+def mend_shared(wanted: Roles, seen: Roles, needed: Iterable[str]) -> list[Command]:
+    """What makes the plugin's shared roles hold this: those that it has, and those that are needed. It kicks nobody."""
+    commands: list[Command] = []
+    for role in sorted({*seen, *needed}):
+        acls = wanted.get(role, frozenset())
+        if role not in seen or seen[role] != acls:
+            command = "modifyRole" if role in seen else "createRole"
+            commands.append({"command": command, "rolename": role, "acls": acls_as_json(acls)})
+    return commands
 
 
 def kick(username: str) -> list[Command]:
     """End the client's open connection without its Will; it may come again at once."""
     return [{"command": "disableClient", "username": username}, {"command": "enableClient", "username": username}]
+
+
+def send_off(group: str, usernames: Iterable[str]) -> list[Command]:
+    """The same for many, at the price of two: the plugin ends the connections of all whom it puts into a group."""
+    members = [{"username": name} for name in usernames]
+    return [
+        {"command": "modifyGroup", "groupname": group, "clients": members},
+        {"command": "modifyGroup", "groupname": group, "clients": []},
+    ]
 
 
 def _remove(username: str, seen: Seen | None) -> Mend:
@@ -70,45 +128,84 @@ def _remove(username: str, seen: Seen | None) -> Mend:
     return done
 
 
-def _bring(account: Account, seen: Seen | None, secret: str | None) -> Mend:
-    name, role = account.username, account.role
+def _bring(account: Account, seen: Seen | None, secret: str | None, shared: Roles, *, is_away: bool) -> Mend:
+    name = account.username
     done = Mend(after=of_account(account))
-    acls = acls_as_json(account.acls)
-    if seen is None or seen.acls is None:
-        done.commands.append({"command": "createRole", "rolename": role, "acls": acls})
-    elif seen.acls != account.acls:
-        # Replaced in one step; the plugin kicks nobody for it, unlike for addRoleACL and removeRoleACL.
-        done.commands.append({"command": "modifyRole", "rolename": role, "acls": acls})
-    facts = {"clientid": name, "textname": TEXT_NAME, "textdescription": account.mark, "roles": [{"rolename": role}]}
+    facts = {
+        "clientid": name,
+        "textname": TEXT_NAME,
+        "textdescription": account.mark,
+        "roles": roles_as_json(account.role, account.worth_sharing),
+    }
     if seen is None or not seen.is_client:
+        acls = None if seen is None else seen.acls
         if secret is None:
             done.lacks = True
             done.after = Seen(name, is_client=False, acls=account.acls)
-        else:
-            done.commands.append({"command": "createClient", "username": name, "password": secret, **facts})
-        return done
-    if seen.mark != account.mark:
-        done.kicks = True
-        if secret is None:
-            done.lacks = True
-            done.kicks = not seen.is_disabled
-            if done.kicks:
-                done.commands.append({"command": "disableClient", "username": name})
-            done.after = _with(seen, account.acls)
+            done.commands += _own(account.role, account.acls, acls)
             return done
-        done.commands.append({"command": "modifyClient", "username": name, "password": secret, "groups": [], **facts})
-    elif (seen.client_id, seen.roles, seen.groups) != (name, (role,), ()):
+        done.commands += _own(account.role, account.own(account.worth_sharing), acls)
+        done.commands.append({"command": "createClient", "username": name, "password": secret, **facts})
+        return done
+    if seen.mark != account.mark and secret is None:
+        done.lacks = True
+        done.kicks = not seen.is_disabled
+        own = account.own(seen.borne)
+        done.commands += _own(account.role, own, seen.acls)
+        if done.kicks:
+            done.commands.append({"command": "disableClient", "username": name})
+        done.after = replace(seen, is_disabled=True, acls=own)
+        return done
+    is_new = seen.mark != account.mark
+    if is_new or not _is_as_left(seen, account):
         done.kicks = True
-        done.commands.append({"command": "modifyClient", "username": name, "groups": [], **facts})
-        # The plugin does not take the binding to a client id from modifyClient.
-        done.commands.append({"command": "setClientId", "username": name, "clientid": name})
+        own = account.own(account.worth_sharing)
+        if seen.acls is None:
+            done.commands += _own(account.role, own, None)
+        password = {"password": secret} if is_new else {}
+        done.commands.append({"command": "modifyClient", "username": name, **password, "groups": [], **facts})
+        if seen.acls is not None:
+            done.commands += _own(account.role, own, seen.acls)
+        if seen.client_id != name:
+            # The plugin does not take the binding to a client id from modifyClient.
+            done.commands.append({"command": "setClientId", "username": name, "clientid": name})
+    else:
+        _share(done, account, seen, shared, is_away=is_away)
     if seen.is_disabled:
         done.commands.append({"command": "enableClient", "username": name})
     return done
 
 
-def _with(seen: Seen, acls: frozenset[Acl]) -> Seen:
-    return Seen(seen.username, True, True, seen.mark, seen.client_id, seen.roles, seen.groups, True, acls)
+def _share(done: Mend, account: Account, seen: Seen, shared: Roles, *, is_away: bool) -> None:
+    """Its roles, without a new password: what it gains is in its own role, what it no longer bears is detached."""
+    name = account.username
+    # An empty role that it does not bear any more harms nobody, and taking it away would end the session.
+    surplus = {role for role in seen.borne - account.shared.keys() if shared.get(role)}
+    missing = account.worth_sharing - seen.borne if is_away else frozenset()
+    borne = (seen.borne - surplus) | missing
+    own = account.own(borne)
+    for role in sorted(missing):
+        given = {"username": name, "rolename": role, "priority": SHARED_PRIORITY}
+        done.commands.append({"command": "addClientRole", **given})
+    # Replaced in one step; the plugin kicks nobody for it, unlike for addRoleACL and removeRoleACL.
+    done.commands += _own(account.role, own, seen.acls)
+    for role in sorted(surplus):
+        done.commands.append({"command": "removeClientRole", "username": name, "rolename": role})
+    done.kicks = bool(missing or surplus)
+    done.after = replace(seen, roles=tuple(sorted((account.role, *borne))), acls=own, is_disabled=False)
+
+
+def _is_as_left(seen: Seen, account: Account) -> bool:
+    """Whether the client is bound and has its own role and shared ones alone."""
+    rest = [role for role in seen.roles if not is_shared(role)]
+    return (seen.client_id, rest, seen.groups) == (account.username, [account.role], ()) and seen.acls is not None
+
+
+def _own(role: str, acls: frozenset[Acl], seen: frozenset[Acl] | None) -> list[Command]:
+    if seen == acls:
+        return []
+    command = "createRole" if seen is None else "modifyRole"
+    return [{"command": command, "rolename": role, "acls": acls_as_json(acls)}]
 
 
 def read(clients: Iterable[Mapping[str, Any]], roles: Iterable[Mapping[str, Any]]) -> dict[str, Seen]:
@@ -116,11 +213,8 @@ def read(clients: Iterable[Mapping[str, Any]], roles: Iterable[Mapping[str, Any]
     rules: dict[str, frozenset[Acl]] = {}
     for role in roles:
         name = str(role["rolename"])
-        if name.startswith(ROLE_PREFIX) and name != role_of(ADAPTER):
-            rules[name.removeprefix(ROLE_PREFIX)] = frozenset(
-                Acl(acl["acltype"], acl["topic"], acl.get("priority", 0), bool(acl.get("allow")))
-                for acl in role.get("acls", ())
-            )
+        if name.startswith(ROLE_PREFIX) and name != role_of(ADAPTER) and not is_shared(name):
+            rules[name.removeprefix(ROLE_PREFIX)] = _acls(role)
     found = {}
     for client in clients:
         name = str(client["username"])
@@ -129,9 +223,36 @@ def read(clients: Iterable[Mapping[str, Any]], roles: Iterable[Mapping[str, Any]
             is_ours=client.get("textname") == TEXT_NAME,
             mark=str(client.get("textdescription", "")),
             client_id=str(client.get("clientid", "")),
-            roles=tuple(sorted(str(role["rolename"]) for role in client.get("roles", ()))),
+            roles=tuple(sorted(_role(role) for role in client.get("roles", ()))),
             groups=tuple(sorted(str(group["groupname"]) for group in client.get("groups", ()))),
             is_disabled=bool(client.get("disabled", False)),
             acls=rules.pop(name, None),
         )
     return found | {name: Seen(name, is_client=False, acls=acls) for name, acls in rules.items()}
+
+
+def keep_unsure(seen: dict[str, Seen], left: Mapping[str, Seen], touched: Collection[str]) -> None:
+    """Have `seen`, read while the plugin was told things, be as it was `left` where it may be wrong for that reason."""
+    for name in left:
+        found = seen.get(name)
+        if name in touched or found is None or found.acls is None:
+            seen[name] = left[name]
+    for name in [name for name, one in seen.items() if name not in left and (name in touched or not one.is_client)]:
+        del seen[name]
+
+
+def read_shared(roles: Iterable[Mapping[str, Any]]) -> dict[str, frozenset[Acl]]:
+    """The plugin's shared roles among what `listRoles` told."""
+    return {str(role["rolename"]): _acls(role) for role in roles if is_shared(str(role["rolename"]))}
+
+
+def _acls(role: Mapping[str, Any]) -> frozenset[Acl]:
+    return frozenset(
+        Acl(acl["acltype"], acl["topic"], acl.get("priority", 0), bool(acl.get("allow")))
+        for acl in role.get("acls", ())
+    )
+
+
+def _role(role: Mapping[str, Any]) -> str:
+    name, priority = str(role["rolename"]), int(role.get("priority", OWN_PRIORITY))
+    return name if priority == (SHARED_PRIORITY if is_shared(name) else OWN_PRIORITY) else f"at {priority}: {name}"

@@ -5,12 +5,14 @@ from typing import Any, Final
 
 import msgspec
 
-from broker.mosquitto.accounts import TEXT_NAME, Account, Acl, acls_as_json, role_of
+from broker.mosquitto.accounts import ROLE_PREFIX, TEXT_NAME, Account, Acl, acls_as_json, role_of, roles_as_json
 from hub.access.credentials import hash_parts, hash_secret
 
 ADAPTER: Final = "marvain_adapter"
 CONTROL: Final = "$CONTROL/dynamic-security/v1"
 RESPONSE: Final = f"{CONTROL}/response"
+# Always empty but for a moment: whom the plugin puts into it, it sends off.
+SENT_OFF: Final = f"{ROLE_PREFIX}sent_off"
 DEFAULTS: Final = ("publishClientSend", "publishClientReceive", "subscribe", "unsubscribe")
 
 
@@ -32,12 +34,16 @@ def render(accounts: Iterable[Account], root: str, admins: dict[str, str]) -> by
     """The document; `admins` are names with their passwords that may drive the plugin, bound to no client id."""
     clients: list[dict[str, Any]] = []
     roles: list[dict[str, Any]] = []
+    shared: dict[str, frozenset[Acl]] = {}
     for account in sorted(accounts, key=lambda one: one.username):
         secret = _secret(account.stored)
         bound = {"username": account.username, "clientid": account.username}
         texts = {"textname": TEXT_NAME, "textdescription": account.mark}
-        clients.append(bound | secret | texts | {"roles": [{"rolename": account.role}]})
-        roles.append({"rolename": account.role, "acls": acls_as_json(account.acls)})
+        borne = account.worth_sharing
+        shared |= {role: account.shared[role] for role in borne}
+        clients.append(bound | secret | texts | {"roles": roles_as_json(account.role, borne)})
+        roles.append({"rolename": account.role, "acls": acls_as_json(account.own(borne))})
+    roles += [{"rolename": role, "acls": acls_as_json(acls)} for role, acls in sorted(shared.items())]
     for username, password in admins.items():
         role = role_of(ADAPTER)
         clients.append({"username": username, **_secret(hash_secret(password)), "roles": [{"rolename": role}]})
@@ -45,7 +51,7 @@ def render(accounts: Iterable[Account], root: str, admins: dict[str, str]) -> by
     document = {
         "defaultACLAccess": dict.fromkeys(DEFAULTS, False),
         "clients": clients,
-        "groups": [],
+        "groups": [{"groupname": SENT_OFF}],
         "roles": roles,
     }
     return msgspec.json.format(msgspec.json.encode(document), indent=1)

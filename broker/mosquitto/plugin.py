@@ -6,7 +6,7 @@ import structlog
 
 from broker.mosquitto.accounts import acls_as_json, role_of
 from broker.mosquitto.control import Control
-from broker.mosquitto.document import ADAPTER, DEFAULTS, adapter_acls
+from broker.mosquitto.document import ADAPTER, DEFAULTS, SENT_OFF, adapter_acls
 
 log = structlog.get_logger(__name__)
 
@@ -25,6 +25,13 @@ def check_defaults(control: Control, *, mend: bool) -> list[str]:
     if wrong:
         log.error("mosquitto.open_defaults", allowed=wrong, mended=mend)
     return wrong
+
+
+def have_group(control: Control) -> None:
+    """See that there is the group by which many are sent off. Raises `BrokerAway`."""
+    [found] = control.ask([{"command": "getGroup", "groupname": SENT_OFF}])
+    if "error" in found:
+        control.ask([{"command": "createGroup", "groupname": SENT_OFF}])
 
 
 def bear_own_role(control: Control, admin: str, root: str) -> None:

@@ -118,7 +118,13 @@ class _Private(_Lives):
         """From a full rendering to the end of the process, of the adapter, or of all."""
         settings, sessions, journal = self.settings, Sessions(self.settings.ws_port), Journal()
         adapter = Adapter(
-            "mosquitto", settings, self.database, self.unsealer, sessions.subscriptions, self.look_every_s
+            "mosquitto",
+            settings,
+            self.database,
+            self.unsealer,
+            sessions.subscriptions,
+            lambda name: not sessions.is_connected(name),
+            self.look_every_s,
         )
         watcher: Watcher | None = None
         tasks: list[asyncio.Task[object]] = []
@@ -214,7 +220,9 @@ class _External(_Lives):
     async def live(self, stop: asyncio.Event) -> None:
         """From a full comparison to the loss of the connection, or to the end of all."""
         settings = self.settings
-        adapter = Adapter("external", settings, self.database, self.unsealer, lambda _: None, self.look_every_s)
+        adapter = Adapter(
+            "external", settings, self.database, self.unsealer, lambda _: None, lambda _: False, self.look_every_s
+        )
         control = Control(
             settings.mqtt_host,
             settings.mqtt_port,

@@ -1,11 +1,11 @@
 """One round with the plugin: for each name what is told to its bearer, commanded, and purged; planned, not yet done."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from broker.mosquitto import differences
 from broker.mosquitto.accounts import Account
-from broker.mosquitto.differences import Command, Mend, Seen
+from broker.mosquitto.differences import Command, Mend, Roles, Seen
 from broker.mosquitto.told import denied
 from hub.access import decide
 from hub.access.changes import Change
@@ -17,7 +17,8 @@ from hub.settings import HUB_USERNAME
 class Name:
     """What is known of one name: before the round, and what the database says now.
 
-    `held` tells the filters that it is subscribed to, or None where that is not known.
+    `held` tells the filters that it is subscribed to, or None where that is not known. `is_away`: nobody is connected
+    by that name.
     """
 
     username: str
@@ -27,6 +28,7 @@ class Name:
     secret: str | None
     end: Change | None
     held: Callable[[str], list[str] | None]
+    is_away: bool = False
 
     @property
     def is_gone(self) -> bool:
@@ -39,44 +41,75 @@ class Name:
 
 
 @dataclass(slots=True)
-class Steps:
-    """The round; additions come before removals, words before both, purges last."""
+class Step:
+    """What is planned for one name. `is_to_go`: its session ends when there is nothing more urgent."""
 
-    additions: list[Command] = field(default_factory=list)
-    removals: list[Command] = field(default_factory=list)
-    after: dict[str, Seen | None] = field(default_factory=dict)
-    words: list[tuple[str, bytes]] = field(default_factory=list)
-    purges: list[tuple[Principal, bool]] = field(default_factory=list)
+    username: str
+    mend: Mend
+    commands: list[Command]
+    words: list[tuple[str, bytes]]
+    purge: tuple[Principal, bool] | None
+    is_to_go: bool
+
+
+@dataclass(slots=True)
+class Steps:
+    """The round. Who waits for a secret comes first, then other additions, then removals."""
+
+    shared: Roles
+    first: list[Step] = field(default_factory=list)
+    additions: list[Step] = field(default_factory=list)
+    removals: list[Step] = field(default_factory=list)
+    # Shared roles that will be attached to somebody.
+    needed: set[str] = field(default_factory=set)
 
     @property
-    def commands(self) -> list[Command]:
-        return [*self.additions, *self.removals]
+    def all(self) -> list[Step]:
+        return [*self.first, *self.additions, *self.removals]
+
+    def portions(self, most: int) -> Iterator[list[Step]]:
+        """Steps in order, so many together that they come to about `most` commands; a step is never divided."""
+        some: list[Step] = []
+        length = 0
+        for step in self.all:
+            if length and length + len(step.commands) > most:
+                yield some
+                some, length = [], 0
+            some.append(step)
+            length += len(step.commands)
+        if some:
+            yield some
 
     def add(self, name: Name) -> Mend:
         """Plan what this name needs; the difference that was found."""
-        mend = differences.mend(name.username, name.account, name.seen, name.secret)
-        commands = list(mend.commands)
+        mend = differences.mend(name.username, name.account, name.seen, name.secret, self.shared, is_away=name.is_away)
+        step = Step(name.username, mend, list(mend.commands), [], None, is_to_go=False)
+        if mend.after is not None:
+            self.needed |= mend.after.borne
         if name.before is not None and name.username != HUB_USERNAME and not mend.is_foreign:
-            if self._tell(name) and name.account is not None and not mend.kicks and name.seen is not None:
-                commands += differences.kick(name.username)
+            step.words, is_told = _tell(name)
+            if is_told and name.account is not None and not mend.kicks and name.seen is not None:
+                if name.end is None:
+                    step.is_to_go = True
+                else:
+                    step.commands += differences.kick(name.username)
             if name.is_shut_out:
-                self.purges.append((name.before.principal, name.is_gone))
-        (self.removals if name.account is None else self.additions).extend(commands)
-        if commands or mend.after != name.seen:
-            self.after[name.username] = mend.after
+                step.purge = (name.before.principal, name.is_gone)
+        where = self.removals if name.account is None else self.first if name.secret or name.end else self.additions
+        where.append(step)
         return mend
 
-    def _tell(self, name: Name) -> bool:
-        """Say what ends, or what is taken away; whether there was anything to say."""
-        assert name.before is not None  # noqa: S101  (its caller asked)
-        if name.end is not None or name.account is None:
-            reason = name.end.reason if name.end is not None else "this access has ended"
-            self.words += denied(name.before.principal, "connect", "", reason)
-            return True
-        taken = _taken_away(name.before, name.account, name.held)
-        for filter_, reason in taken:
-            self.words += denied(name.account.principal, "subscribe", filter_, reason)
-        return bool(taken)
+
+def _tell(name: Name) -> tuple[list[tuple[str, bytes]], bool]:
+    """What says what ends, or what is taken away; and whether there was anything to say."""
+    assert name.before is not None  # noqa: S101  (its caller asked)
+    if name.end is not None or name.account is None:
+        reason = name.end.reason if name.end is not None else "this access has ended"
+        return denied(name.before.principal, "connect", "", reason), True
+    taken = _taken_away(name.before, name.account, name.held)
+    principal = name.account.principal
+    words = [word for filter_, reason in taken for word in denied(principal, "subscribe", filter_, reason)]
+    return words, bool(taken)
 
 
 def _taken_away(before: Account, account: Account, held: Callable[[str], list[str] | None]) -> list[tuple[str, str]]:

@@ -25,6 +25,7 @@ INTEGRATION_PREFIX: Final = "ext_"
 class Principal:
     """A name on the wire and what it may do. Username and MQTT client id are the same string, always.
 
+    `common` tells of each role that it bears, by its id, which grants all its bearers have alike; it decides nothing.
     `expires_at` is set for browsers alone: after it the credential is worthless unless it was renewed.
     """
 
@@ -38,6 +39,7 @@ class Principal:
     device_id: uuid.UUID | None = None
     scopes: tuple[str, ...] = ()
     integration_id: uuid.UUID | None = None
+    common: Mapping[uuid.UUID, frozenset[tuple[Action, str]]] = field(default_factory=dict, repr=False, compare=False)
     _books: dict[Action, Book] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -170,25 +172,30 @@ def _with_roles(
     bearers += [role_grants.Bearer("integration", row.integration_id, row.agent_id, row.handle) for row in integrations]
     more = role_grants.of_bearers(session, bearers, root)
     found: dict[str, Principal] = {}
+    none = role_grants.Given((), {})
     for row in devices:
+        given = more.get(row.device_id, none)
         found[row.handle] = Principal(
             username=row.handle,
             kind="device",
-            grants=(*device_grants(row.handle, row.scopes, root), *more.get(row.device_id, ())),
+            grants=(*device_grants(row.handle, row.scopes, root), *given.grants),
             root=root,
             agent_ids=(row.agent_id,),
             device_id=row.device_id,
             scopes=tuple(row.scopes),
+            common=given.common,
         )
     for row in integrations:
+        given = more.get(row.integration_id, none)
         username = f"{INTEGRATION_PREFIX}{row.handle}"
         found[username] = Principal(
             username=username,
             kind="integration",
-            grants=(*integration_grants(row.handle, root), *more.get(row.integration_id, ())),
+            grants=(*integration_grants(row.handle, root), *given.grants),
             root=root,
             agent_ids=(row.agent_id,),
             integration_id=row.integration_id,
+            common=given.common,
         )
     return found
 

@@ -31,8 +31,19 @@ class Bearer:
     handle: str
 
 
-def of_bearers(session: Session, bearers: Sequence[Bearer], root: str) -> dict[uuid.UUID, tuple[Grant, ...]]:
-    """The grants that each bearer has from roles, by its id; those that have none are missing."""
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a bearer has from its roles. `common`: of each role, by its id, what all its bearers have alike.
+
+    It is empty for one whose grants were cut at the limit.
+    """
+
+    grants: tuple[Grant, ...]
+    common: Mapping[uuid.UUID, frozenset[tuple[Action, str]]]
+
+
+def of_bearers(session: Session, bearers: Sequence[Bearer], root: str) -> dict[uuid.UUID, Given]:
+    """What each bearer has from roles, by its id; those that bear none are missing."""
     if not bearers:
         return {}
     roles = _roles_of(session, bearers)
@@ -40,7 +51,8 @@ def of_bearers(session: Session, bearers: Sequence[Bearer], root: str) -> dict[u
         return {}
     names = {role.role_id: role for given in roles.values() for role in given}
     grants = _grants_of(session, names)
-    found: dict[uuid.UUID, tuple[Grant, ...]] = {}
+    common = {role_id: _common(role, grants.get(role_id, ()), root) for role_id, role in names.items()}
+    found: dict[uuid.UUID, Given] = {}
     for bearer in bearers:
         given = {role.role_id: role for key in _keys(bearer) for role in roles.get(key, ())}
         if not given:
@@ -51,8 +63,8 @@ def of_bearers(session: Session, bearers: Sequence[Bearer], root: str) -> dict[u
             for action, template in grants.get(role.role_id, ())
         ]
         filled = fill_all(bearer, rows, root)
-        if filled:
-            found[bearer.bearer_id] = filled
+        is_whole = len(filled) < MOST_PER_PRINCIPAL
+        found[bearer.bearer_id] = Given(filled, {role_id: common[role_id] for role_id in given} if is_whole else {})
     return found
 
 
@@ -74,6 +86,13 @@ def fill_all(bearer: Bearer, rows: Iterable[tuple[Action, str, str]], root: str)
             break
         filled[action, filter_] = Grant(action, filter_, f"the role {role_name}")
     return tuple(filled.values())
+
+
+def _common(role: Any, rows: Iterable[tuple[Action, str]], root: str) -> frozenset[tuple[Action, str]]:
+    """The part of a role that does not depend on its bearer."""
+    anybody = Bearer("device", role.role_id, role.agent_id, "")
+    alike = [(action, one, role.name) for action, one in rows if templates.HANDLE not in one.split("/")]
+    return frozenset((grant.action, grant.filter) for grant in fill_all(anybody, alike, root))
 
 
 def _keys(bearer: Bearer) -> tuple[uuid.UUID, ...]:
