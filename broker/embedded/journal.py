@@ -66,6 +66,8 @@ class Journal:
         self._urgent = self._urgent_writing = False
         # The segment that is being copied, then the one to be removed with the next write.
         self._cleaning = False
+        # The size from which on it is tried again after it failed.
+        self._clean_from = 0
         self._outdated: tuple[int, Path] | None = None
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._helper = ThreadPoolExecutor(1, thread_name_prefix="journal upkeep")
@@ -86,6 +88,8 @@ class Journal:
             aside.mkdir(mode=0o700)
             for _, path in segments.listed(self._folder):
                 path.rename(aside / path.name)
+            if (self._folder / "mark").exists():
+                (self._folder / "mark").rename(aside / "mark")
             log.error("store.corrupt", reason=str(error), set_aside=str(aside))
             return self._read_all()
 
@@ -93,12 +97,13 @@ class Journal:
         self._index: dict[bytes, tuple[int, int]] = {}
         self._segments: list[tuple[int, Path]] = []
         self._total = self._live = self._end = 0
+        self._mark = segments.mark_of(self._folder)
         values: dict[bytes, bytes] = {}
         paths = segments.listed(self._folder)
         for position, path in paths:
             data = path.read_bytes()
             try:
-                end = segments.whole(data, last=path is paths[-1][1])
+                end = segments.whole(data, self._mark, last=path is paths[-1][1])
             except Corrupt as error:
                 raise Corrupt(f"{path.name}: {error}") from None
             if end < len(data):
@@ -178,7 +183,7 @@ class Journal:
         """Write everything that is pending; `done` hears in the loop whether it is kept. One write at a time."""
         batch, self._pending = self._pending, {}
         self._writing, self._urgent_writing, self._urgent = batch, self._urgent, False
-        data = segments.frame(batch) if batch else b""
+        data = segments.frame(batch, self._mark) if batch else b""
         at, new = self._place(len(data))
         outdated, self._outdated = self._outdated, None
         work = (data, at, new, None if outdated is None else outdated[1])
@@ -254,7 +259,7 @@ class Journal:
 
     def _clean(self) -> None:
         """Begin to empty the oldest segment when too much is outdated."""
-        if self._cleaning or self._outdated or len(self._segments) < 2:
+        if self._cleaning or self._outdated or len(self._segments) < 2 or self._total < self._clean_from:
             return
         if self._total > 2 * self._live + _SLACK * self._segment_bytes:
             self._cleaning = True
@@ -267,7 +272,7 @@ class Journal:
         data = path.read_bytes()
         return [
             (position + offset, key, value)
-            for offset, key, value in segments.records(data, segments.whole(data, last=False))
+            for offset, key, value in segments.records(data, segments.whole(data, self._mark, last=False))
             if value is not None and self._index.get(key, (-1,))[0] == position + offset
         ]
 
@@ -279,8 +284,9 @@ class Journal:
         if error is not None:
             # Nothing is lost: memory holds it all, and the segment stays where it is.
             log.error("store.cannot_clean", segment=segment[1].name, reason=str(error))
-            self._cleaning = True
+            self._clean_from = self._total + self._segment_bytes
             return
+        self._clean_from = 0
         for position, key, value in task.result():
             newest = self._index.get(key, (-1,))[0] == position
             if newest and key not in self._pending and key not in self._writing:
@@ -298,11 +304,13 @@ class Journal:
         for timer in (self._timer, self._syncing):
             if timer is not None:
                 timer.cancel()
+        # What comes from now on asks for no write.
+        self.failing = "closed"
         self._writer.shutdown()
         self._helper.shutdown()
         try:
             if self._pending:
-                data = segments.frame(self._pending)
+                data = segments.frame(self._pending, self._mark)
                 self._appender.append(data, *self._place(len(data)), None)
             self._appender.close()
         except OSError as error:
