@@ -19,6 +19,7 @@ from broker.embedded.broker import Broker
 from broker.embedded.limits import LIMITS
 from broker.embedded.message import Message
 from broker.embedded.refusals import Refusals
+from broker.embedded.reporter import MOST_TOPICS, Reporter
 from broker.embedded.retained import Retained
 from broker.embedded.routing import MAX_ROUTED_LEVELS, Router
 from broker.embedded.store import Store
@@ -86,6 +87,28 @@ def test_what_changed_is_remembered_up_to_a_bound_and_then_that_everything_may_h
     retained.forget_changed()
     assert not retained.overlooked
     assert retained.take_changed(10) == []
+
+
+async def test_topics_that_come_and_go_too_fast_are_reported_all_together_and_not_all_the_time() -> None:
+    yard = Yard(Table())
+    held = yard.broker.exchange.retained
+    reporter = Reporter(yard.broker, None, None, dict)  # type: ignore[arg-type]
+    assert (await reporter._look(False)).full
+    reporter._retained_at = float("-inf")
+    for rushing in (True, False):
+        for number in range(25_000):
+            topic = f"s/{number}"
+            held.store(topic, Message(topic.encode(), b"x", 0, retain=True), "alpha", LIMITS["device"])
+            if number > 2:
+                held.delete(topic)
+        report = await reporter._look(False)
+        assert (report.full, report.all_retained) == (False, rushing)
+        if rushing:
+            assert {topic for topic, _, _ in report.retained} == {"s/0", "s/1", "s/2"}
+            assert not report.deleted
+        else:
+            assert len(report.deleted) + len(report.retained) <= MOST_TOPICS
+    await yard.close()
 
 
 def test_deleting_what_one_retained_does_not_look_at_what_others_did() -> None:
