@@ -4,6 +4,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final, Literal
 from uuid import UUID
@@ -100,7 +101,7 @@ class Adapter:
         """The plugin was started with exactly what `begin` returned."""
         self._seen = {name: differences.of_account(account) for name, account in self._accounts.items()}
         borne = {role for seen in self._seen.values() for role in seen.borne}
-        self._shared = {role: acls for role, acls in self._wanted_shared({}).items() if role in borne}
+        self._shared = {role: acls for role, acls in self._wanted_shared((), {}).items() if role in borne}
 
     def close(self) -> None:
         """End `work`; from any thread."""
@@ -258,10 +259,12 @@ class Adapter:
         Shared roles come first: one command for all their bearers. Then name by name, until it is `interrupted`; the
         names that were not come to. With `attach`, who is away is given the shared roles that it bears.
         """
-        shared = self._wanted_shared(wanted)
+        names = sorted(names)
+        shared = self._wanted_shared(names, wanted)
+        self._detach_strays(control, shared, {name: wanted.get(name) for name in names})
         self._have_shared(control, shared, ())
         steps = Steps(self._shared)
-        for name in sorted(names):
+        for name in names:
             known = (self._accounts.get(name), wanted.get(name), self._seen.get(name))
             is_away = attach and self._is_away(name)
             mend = steps.add(Name(name, *known, secrets.get(name), ends.get(name), self._subscriptions, is_away))
@@ -281,12 +284,24 @@ class Adapter:
         self._have_done(control, commands)
         self._shared = {role: shared.get(role, frozenset()) for role in {*self._shared, *needed}}
 
-    def _wanted_shared(self, wanted: Mapping[str, Account]) -> Roles:
-        """What each shared role has to hold that anybody bears, as it was read last."""
+    def _detach_strays(self, control: Control, shared: Roles, now: Mapping[str, Account | None]) -> None:
+        """Before a shared role holds more: take it from those to whom it is attached and who do not bear it."""
+        growing = {role for role, acls in self._shared.items() if shared.get(role, frozenset()) - acls}
+        for name, seen in self._seen.items() if growing else ():
+            account = now[name] if name in now else self._accounts.get(name)
+            bears = account.shared.keys() if account is not None else frozenset()
+            strays = sorted(seen.borne & growing - bears) if seen.is_ours else ()
+            if strays:
+                self._touched.add(name)
+                self._seen[name] = replace(seen, roles=tuple(role for role in seen.roles if role not in strays))
+                self._have_done(control, differences.detach(name, strays))
+
+    def _wanted_shared(self, names: Collection[str], wanted: Mapping[str, Account]) -> Roles:
+        """What each shared role has to hold that anybody bears: these names as `wanted`, others as was read last."""
         shared: dict[str, frozenset[Acl]] = {}
-        for name, account in self._accounts.items():
-            if name not in wanted:
-                shared |= account.shared
+        others = self._accounts.keys() - set(names)
+        for name in others:
+            shared |= self._accounts[name].shared
         for account in wanted.values():
             shared |= account.shared
         return shared

@@ -102,6 +102,11 @@ def mend_shared(wanted: Roles, seen: Roles, needed: Iterable[str]) -> list[Comma
     return commands
 
 
+def detach(username: str, roles: Iterable[str]) -> list[Command]:
+    """Take shared roles from a client; it ends the client's open connection."""
+    return [{"command": "removeClientRole", "username": username, "rolename": role} for role in roles]
+
+
 def kick(username: str) -> list[Command]:
     """End the client's open connection without its Will; it may come again at once."""
     return [{"command": "disableClient", "username": username}, {"command": "enableClient", "username": username}]
@@ -189,8 +194,7 @@ def _share(done: Mend, account: Account, seen: Seen, shared: Roles, *, is_away: 
         done.commands.append({"command": "addClientRole", **given})
     # Replaced in one step; the plugin kicks nobody for it, unlike for addRoleACL and removeRoleACL.
     done.commands += _own(account.role, own, seen.acls)
-    for role in sorted(surplus):
-        done.commands.append({"command": "removeClientRole", "username": name, "rolename": role})
+    done.commands += detach(name, sorted(surplus))
     done.kicks = bool(missing or surplus)
     done.after = replace(seen, roles=tuple(sorted((account.role, *borne))), acls=own, is_disabled=False)
 

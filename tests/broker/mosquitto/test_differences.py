@@ -6,21 +6,22 @@ from dataclasses import replace
 
 import pytest
 
-from broker.mosquitto.accounts import Account, Acl, acls_of, mark_of
-from broker.mosquitto.differences import mend, of_account, read
+from broker.mosquitto.accounts import Account, Acl, acls_of, mark_of, shared_of
+from broker.mosquitto.differences import keep_unsure, mend, mend_shared, of_account, read, read_shared
 from broker.mosquitto.document import render
+from broker.mosquitto.steps import Name, Steps
 from hub.access.credentials import hash_secret
 from hub.access.grants import Grant
 from hub.access.principals import Principal
 
 ROOT = "m/v1"
+STORED = hash_secret("secret")
 
 
 def account(name="lamp", *filters):
     grants = tuple(Grant("subscribe", one, "a test") for one in filters or (f"{ROOT}/d/{name}/cmd/#",))
-    stored = hash_secret("secret")
     principal = Principal(name, "device", grants, ROOT)
-    return Account(name, mark_of(stored), acls_of(grants), stored, uuid.uuid4(), principal)
+    return Account(name, mark_of(STORED), acls_of(grants), STORED, uuid.uuid4(), principal)
 
 
 def names(step):
@@ -90,3 +91,107 @@ def test_what_was_rendered_and_read_again_is_what_was_wanted():
     assert {name: seen[name] for name in ("lamp", "porch")} == {one.username: of_account(one) for one in both}
     assert not seen["boss"].is_ours
     assert "secret" not in json.dumps(document["clients"])
+
+
+# --- shared roles -----------------------------------------------------------------------------------------------------
+
+NEWS = Grant("subscribe", f"{ROOT}/x/news", "the role Readers")
+READERS = uuid.UUID(int=1)
+ROLE = f"marvain.role.{READERS}"
+
+
+def reader(name="lamp", common=(NEWS,), kept=()):
+    """One who bears Readers."""
+    one = account(name)
+    alike = {READERS: frozenset((grant.action, grant.filter) for grant in common)}
+    principal = replace(one.principal, grants=(*one.principal.grants, *kept, *common), common=alike)
+    acls = acls_of(principal.grants)
+    return replace(one, acls=acls, principal=principal, shared=shared_of(principal), kept=acls_of(kept))
+
+
+def test_what_all_bearers_have_alike_is_in_a_role_of_theirs_alone():
+    one = reader()
+    assert of_account(one).roles == ("marvain.lamp", ROLE)
+    assert of_account(one).acls | one.shared[ROLE] == one.acls
+    assert not (of_account(one).acls & one.shared[ROLE])
+    step = mend("lamp", one, None, "secret")
+    assert names(step) == ["createRole", "createClient"]
+    assert {"rolename": ROLE, "priority": 1} in step.commands[1]["roles"]
+    document = json.loads(render([one, reader("porch")], ROOT, {}))
+    assert read_shared(document["roles"]) == one.shared
+    assert read(document["clients"], document["roles"])["lamp"] == of_account(one)
+
+
+def test_what_it_has_from_elsewhere_too_stays_when_the_role_goes():
+    one = reader(kept=(NEWS,))
+    assert acls_of([NEWS]) <= of_account(one).acls
+
+
+@pytest.mark.parametrize("wide", ["#", "+/x"])
+def test_what_brings_refusals_along_is_not_shared(wide):
+    one = reader(common=(NEWS, Grant("subscribe", wide, "the role Readers")))
+    assert one.shared == reader().shared
+    assert any(not acl.allow for acl in of_account(one).acls)
+
+
+def test_what_it_is_not_granted_is_not_shared_whatever_the_role_says():
+    one = reader().principal
+    assert shared_of(replace(one, grants=one.grants[:-1])) == {}
+
+
+def test_an_edit_is_one_command_for_all_bearers_and_none_for_each():
+    one, edited = reader(), reader(common=(Grant("subscribe", f"{ROOT}/x/other", "the role Readers"),))
+    assert [command["command"] for command in mend_shared(edited.shared, one.shared, ())] == ["modifyRole"]
+    assert mend("lamp", edited, of_account(one), None, edited.shared).commands == []
+    assert mend_shared(one.shared, one.shared, [ROLE]) == []
+    assert [command["command"] for command in mend_shared(one.shared, {}, [ROLE])] == ["createRole"]
+
+
+def test_who_comes_to_bear_a_role_is_not_disturbed_but_while_it_is_away():
+    before, one = of_account(account()), reader()
+    step = mend("lamp", one, before, None, one.shared)
+    assert (names(step), step.kicks) == (["modifyRole"], False)
+    assert step.after.acls == one.acls
+    later = mend("lamp", one, step.after, None, one.shared, is_away=True)
+    assert names(later) == ["addClientRole", "modifyRole"]
+    assert later.after == of_account(one)
+
+
+def test_who_bears_a_role_no_longer_loses_it_and_an_empty_one_is_let_be():
+    one, before = account(), of_account(reader())
+    step = mend("lamp", one, before, None, reader().shared)
+    assert names(step) == ["removeClientRole"]
+    assert step.after == of_account(one)
+    assert mend("lamp", one, before, None, {ROLE: frozenset()}).commands == []
+
+
+def test_a_role_with_another_priority_is_mended():
+    found = read(
+        [{"username": "lamp", "textname": "Marvain", "roles": [{"rolename": "marvain.lamp", "priority": 5}]}], []
+    )
+    step = mend("lamp", account(), replace(of_account(account()), roles=found["lamp"].roles), None)
+    assert names(step) == ["modifyClient"]
+
+
+def test_what_was_read_while_it_changed_is_not_taken_for_drift():
+    left = {name: of_account(account(name)) for name in ("lamp", "porch", "door")}
+    seen = {
+        "lamp": replace(left["lamp"], mark="of the page before"),
+        "door": replace(left["door"], groups=("by hand",)),
+        "gone": of_account(account("gone")),
+        "half": replace(of_account(account("half")), is_client=False),
+    }
+    keep_unsure(seen, left, {"lamp", "gone"})
+    assert seen == left | {"door": replace(left["door"], groups=("by hand",))}
+
+
+def test_who_waits_for_a_secret_comes_first_and_nobodys_commands_are_divided():
+    steps = Steps({})
+    for number in range(6):
+        one = account(f"d{number}")
+        secret = "secret" if number == 4 else None
+        changed = replace(one, acls=acls_of([]))
+        seen = None if secret else of_account(one)
+        steps.add(Name(one.username, None, changed, seen, secret, None, lambda _: []))
+    portions = [[step.username for step in portion] for portion in steps.portions(3)]
+    assert portions == [["d4", "d0"], ["d1", "d2", "d3"], ["d5"]]

@@ -13,7 +13,8 @@ import pytest
 from broker.mosquitto.document import CONTROL, RESPONSE, render
 from broker.mosquitto.server import find
 from hub import devices
-from hub.access import changes, projection
+from hub.access import changes, projection, roles
+from hub.access.roles import GrantDraft, RoleDraft
 
 ROOT = "marvain/v1"
 
@@ -135,6 +136,37 @@ def test_what_somebody_changed_by_hand_is_mended_and_reported(house, boss, kit):
     assert boss.ask("getRole", rolename="marvain.nobody") is None
     house.again(client.handle, client.token).peer.ping()
     kit.wait_until(lambda: detail(house)["drift_found"] >= before + 2, 8)
+
+
+def test_a_role_of_many_that_somebody_changed_by_hand_is_mended(house, boss, kit):
+    grants = (GrantDraft("publish", "x/{agent}/#"),)
+    with house.database.transaction() as session:
+        draft = RoleDraft("Talkers", "", grants, all_devices=True)
+        saved = roles.create(session, house.agent.agent_id, draft, by="ann", open_topics=())
+    bearer, role = house.device(), f"marvain.role.{saved.role.role_id}"
+    wanted = boss.ask("getRole", rolename=role)["role"]["acls"]
+    assert [acl["topic"] for acl in wanted] == [f"{ROOT}/x/{house.agent.agent_id}/#"]
+    assert role in {one["rolename"] for one in boss.ask("getClient", username=bearer.handle)["client"]["roles"]}
+    boss.do(
+        {"command": "addRoleACL", "rolename": role, "acltype": "publishClientSend", "topic": "#", "allow": True},
+        {"command": "addClientRole", "username": "hub_service", "rolename": role, "priority": 1},
+        {"command": "deleteGroup", "groupname": "marvain.sent_off"},
+    )
+    look(house)
+    kit.wait_until(lambda: boss.ask("getRole", rolename=role)["role"]["acls"] == wanted, 8)
+    kit.wait_until(lambda: len(boss.ask("getClient", username="hub_service")["client"]["roles"]) == 1, 8)
+    # Somebody is sent off without the group, too.
+    space = f"{ROOT}/x/{house.agent.agent_id}/a"
+    with house.database.transaction() as session:
+        draft = RoleDraft("Talkers", "", (GrantDraft("subscribe", "x/{agent}/a"),), all_devices=True)
+        facts = {"revision": saved.role.revision, "by": "ann", "open_topics": ()}
+        saved = roles.edit(session, house.agent.agent_id, saved.role.role_id, draft, **facts)
+    reader = house.device()
+    assert reader.peer.subscribe((space, 0)) == [0]
+    with house.database.transaction() as session:
+        roles.delete(session, house.agent.agent_id, saved.role.role_id, by="ann")
+    assert reader.peer.closed()
+    assert boss.ask("getGroup", groupname="marvain.sent_off")["group"]["clients"] == []
 
 
 def test_what_is_not_ours_is_left_alone(house, boss, kit):

@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import text
 
 from hub import devices
-from hub.access import changes, credentials, live_sessions, projection
+from hub.access import changes, credentials, live_sessions, projection, roles
+from hub.access.roles import GrantDraft, RoleDraft
 from hub.tables import User, UserSession
 
 ROOT = "marvain/v1"
@@ -59,6 +60,24 @@ def set_scopes(house, client, *scopes):
     with house.database.transaction() as session:
         by_handle(session, client).scopes = list(scopes)
         changes.announce(session, client.handle, "changed", "edited by a test")
+
+
+def save_role(house, saved, *grants, devices=(), all_devices=False):
+    """Make a role, or edit one."""
+    draft = RoleDraft("Readers", "", tuple(GrantDraft(*one) for one in grants), devices, (), all_devices=all_devices)
+    agent_id, given = house.agent.agent_id, {"by": "ann", "open_topics": ()}
+    with house.database.transaction() as session:
+        if saved is None:
+            return roles.create(session, agent_id, draft, **given).role
+        return roles.edit(session, agent_id, saved.role_id, draft, revision=saved.revision, **given).role
+
+
+def may_subscribe(client, filter_):
+    """Within a second."""
+    end = time.monotonic() + 1
+    while client.peer.subscribe((filter_, 0)) != [0]:
+        assert time.monotonic() < end
+    return True
 
 
 def test_nobody_gets_in_without_the_right_secret_and_client_id(house):
@@ -181,6 +200,54 @@ def test_fifty_edits_of_others_leave_an_open_session_alone(house, hub, bystander
         set_scopes(house, others[number % 5], *scopes)
     hub.send(house.wire.publish(bystander.topic("cmd", "ping", "1"), b"still there", 1, 9))
     assert bystander.peer.message().payload == b"still there"
+
+
+def test_a_role_of_many_is_edited_for_all_who_bear_it_and_ends_only_who_is_subscribed(house, hub, bystander):
+    space = f"{ROOT}/x/{house.agent.agent_id}"
+    news, more = ("subscribe", "x/{agent}/news"), ("subscribe", "x/{agent}/more")
+    role = save_role(house, None, news, ("subscribe", "d/{handle}/own"), all_devices=True)
+    # One is there already and has it in its role, the others come with it.
+    old, reader, quiet = bystander, house.device(), house.device()
+    assert may_subscribe(old, f"{space}/news")
+    assert [one.peer.subscribe((f"{space}/news", 0)) for one in (reader, quiet)] == [[0], [0]]
+    role = save_role(house, role, news, more, all_devices=True)
+    assert may_subscribe(reader, f"{space}/more")
+    assert may_subscribe(old, f"{space}/more")
+    hub.publish(f"{space}/more", b"1", 1)
+    assert reader.peer.message().payload == old.peer.message().payload == b"1"
+    role = save_role(house, role, news, all_devices=True)
+    assert reader.peer.closed()
+    assert old.peer.closed()
+    quiet.peer.ping()
+    with house.database.transaction() as session:
+        roles.delete(session, house.agent.agent_id, role.role_id, by="ann")
+    assert quiet.peer.closed()
+    for client in (old, reader, quiet):
+        client.peer = house.again(client.handle, client.token).peer
+        assert client.peer.subscribe((f"{space}/news", 0), (f"{space}/more", 0)) == [128, 128]
+
+
+def test_a_role_that_comes_to_life_again_gives_nothing_to_who_bore_it_before(house, hub, bystander):
+    news = ("subscribe", "x/{agent}/news")
+    topic = f"{ROOT}/x/{house.agent.agent_id}/news"
+    first, second = house.device(), house.device()
+    with house.database.transaction() as session:
+        one, other = (by_handle(session, client).device_id for client in (first, second))
+    role = save_role(house, None, news, devices=(one,))
+    new = []
+    # With its new token it is given the role itself, no longer a copy.
+    change(house, first, lambda s, d: new.append(devices.rotate(s, d, by="ann")))
+    client = house.again(first.handle, new[0])
+    assert client.peer.subscribe((topic, 0)) == [0]
+    role = save_role(house, role, news)
+    assert client.peer.closed()
+    client = house.again(first.handle, new[0])
+    role = save_role(house, role, news, devices=(other,))
+    assert may_subscribe(second, topic)
+    assert house.again(first.handle, new[0]).peer.subscribe((topic, 0)) == [128]
+    hub.publish(topic, b"for one", 1)
+    assert second.peer.message().payload == b"for one"
+    save_role(house, role)
 
 
 def test_kicked_ends_the_session_and_lets_it_come_again(house, hub, bystander):

@@ -199,7 +199,7 @@ def test_bearers_have_what_the_role_says_and_not_each_others_names(
 
 
 def test_all_devices_bear_a_role_the_new_ones_too_and_everybody_is_read_alike(session: Session, home: Home) -> None:
-    home.create(SPACE, devices=(), integrations=(), all_devices=True)
+    saved = home.create(SPACE, devices=(), integrations=(), all_devices=True)
     devices.add(session, home.agent_id, "Lamp", scopes=["*"], by="tests")
     space = {("publish", f"{ROOT}/x/{home.agent_id}/#")}
     assert of_roles(session, "lamp") == of_roles(session, "porch") == space
@@ -211,11 +211,20 @@ def test_all_devices_bear_a_role_the_new_ones_too_and_everybody_is_read_alike(se
     assert principals.load_many(session, ["lamp", "nobody", "ext_", "a\0", "é", "ui_1", "hub_service"], ROOT) == {
         "lamp": everybody["lamp"]
     }
+    # What all its bearers have alike is told by role; what depends on the handle is not.
+    assert everybody["lamp"].common == {saved.role.role_id: frozenset(space)}
+    own = home.create(GrantDraft("publish", "d/{handle}/state"), name="Own", integrations=())
+    porch = principals.load(session, "porch", ROOT)
+    assert porch is not None
+    assert porch.common == {saved.role.role_id: frozenset(space), own.role.role_id: frozenset()}
     # What is too much gives nothing: the principal stays small.
     for part in range(4):
         grants = (GrantDraft("publish", f"x/{{agent}}/{part}/{number}") for number in range(200))
         home.create(*grants, name=f"Part {part}", devices=(), integrations=(), all_devices=True)
     assert len(of_roles(session, "lamp")) == role_grants.MOST_PER_PRINCIPAL
+    lamp = principals.load(session, "lamp", ROOT)
+    assert lamp is not None
+    assert lamp.common == {}
 
 
 def test_exactly_what_was_refused_can_be_granted(session: Session, home: Home, elsewhere: Home) -> None:
