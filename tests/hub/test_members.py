@@ -10,8 +10,6 @@ from hub.access import changes, credentials, principals
 from hub.errors import Conflict, Forbidden, Invalid, NotFound
 from hub.tables import Agent, AgentMembership, User, UserSession
 
-NOW = datetime.now(UTC)
-
 
 def person(session: Session, agent: Agent, name: str, role: str, *, can_sign_in: bool = True) -> User:
     user = User(email=f"{name}@example.org", password_hash="hash" if can_sign_in else None)
@@ -101,9 +99,9 @@ def test_ownership_is_handed_over_and_blocked_ones_come_back(session, agent):
 def test_open_pages_are_told(database, session, agent):
     person(session, agent, "owner", "owner")
     member = person(session, agent, "member", "member")
-    signed_in = UserSession(user_id=member.user_id, token_hash="x", expires_at=NOW + timedelta(hours=1))
+    signed_in = UserSession(user_id=member.user_id, token_hash="x", expires_at=datetime.now(UTC) + timedelta(hours=1))
     session.add(signed_in)
-    page, _, _ = credentials.issue_for_session(session, signed_in, NOW)
+    page, _, _ = credentials.issue_for_session(session, signed_in, datetime.now(UTC))
     session.commit()
     with database.listen(changes.CHANNEL) as listener:
         with database.transaction() as work:

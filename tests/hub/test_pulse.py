@@ -57,7 +57,7 @@ def watched(session, agent, device) -> Agent:
     page = UserSession(user_id=user.user_id, token_hash="x", expires_at=NOW.replace(year=NOW.year + 1))
     session.add(page)
     session.flush()
-    credentials.issue_for_session(session, page, NOW)
+    credentials.issue_for_session(session, page, datetime.now(UTC))
     feed.flush(session)
     session.commit()
     return agent

@@ -18,7 +18,6 @@ from web.live import PAGES_PER_SESSION
 NewClient = Callable[..., httpx.AsyncClient]
 MakeUser = Callable[..., User]
 Enter = Callable[[User], str]
-NOW = datetime.now(UTC)
 
 
 @pytest.fixture

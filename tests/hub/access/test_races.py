@@ -15,7 +15,6 @@ from hub.access.roles import GrantDraft, RoleDraft
 from hub.database import Database
 from hub.tables import Agent, AgentMembership, User, UserSession
 
-NOW = datetime.now(UTC)
 ALL = RoleDraft("All", "", (GrantDraft("publish", "x/{agent}/#"),), all_devices=True)
 
 
@@ -84,7 +83,7 @@ def test_a_page_opened_while_its_member_is_blocked(database, agent_id, beside):
         user = User(email="ann@example.org", password_hash="hash")
         session.add(user)
         session.flush()
-        signed_in = UserSession(user_id=user.user_id, token_hash="x", expires_at=NOW + timedelta(hours=1))
+        signed_in = UserSession(user_id=user.user_id, token_hash="x", expires_at=datetime.now(UTC) + timedelta(hours=1))
         session.add_all([signed_in, AgentMembership(agent_id=agent_id, user_id=user.user_id, role="member")])
 
     def block() -> None:
@@ -93,7 +92,7 @@ def test_a_page_opened_while_its_member_is_blocked(database, agent_id, beside):
 
     with database.listen(changes.CHANNEL) as listener:
         with database.transaction() as session:
-            page, _, _ = credentials.issue_for_session(session, signed_in, NOW)
+            page, _, _ = credentials.issue_for_session(session, signed_in, datetime.now(UTC))
             blocked = beside(block)
             until_waiting(database, blocked)
         blocked.result(10)

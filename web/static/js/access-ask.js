@@ -22,8 +22,9 @@ document.addEventListener("click", async (event) => {
     const question = (await fetchPage(address)).querySelector("[data-question]");
     if (question) open(question, focusBack);
     else location.assign(address);
-  } catch (error) {
-    toast(error.message, { level: "error" });
+  } catch {
+    // The link leads to the same question as a page, which says what is wrong better than a toast could.
+    location.assign(address);
   } finally {
     asking = false;
   }
