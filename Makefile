@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 TESTS ?= tests
+# Processes that share the tests, a file at a time; JOBS=0 runs them in one, for a debugger.
+JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help run test bench check format lock clean system-packages
@@ -17,8 +19,8 @@ help:  ## List what can be made.
 run: $(STAMP)  ## Start Marvain here; ARGS="--web-port 9000" are passed on.
 	@exec $(BIN)/marvain up $(ARGS)
 
-test: $(STAMP) system-packages  ## Run all tests; TESTS=tests/hub or ARGS="-k presence" narrow it.
-	@$(BIN)/python -m pytest $(TESTS) $(ARGS)
+test: $(STAMP) system-packages  ## Run all tests; TESTS=tests/hub or ARGS="-k presence" narrow it, JOBS=4 uses more cores.
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(TESTS) $(ARGS)
 
 bench: $(STAMP) system-packages  ## Measure beside the peers, into bench/results; ARGS="--seconds 1" is quicker.
 	@set -e; for script in broker acl acl_live; do $(BIN)/python bench/$$script.py $(ARGS); done
