@@ -128,6 +128,9 @@ def _too_large(connection: Link, head: int, length: int) -> MalformedPacket:
 def _way(exchange: Exchange, connection: Link, topic: bytes) -> Way:
     """The way of a topic for this publisher: the route that all share, or one that says why it may not."""
     route = _route(exchange, connection, topic)
+    if len(topic) > MAX_TOPIC_BYTES:
+        # It is refused, and would take more room than all that is sent to it is worth.
+        return Way(route)
     way = connection.routes.get(topic)
     if way is not None:
         way.route = route
