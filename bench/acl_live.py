@@ -35,6 +35,8 @@ from marvain.embedded_postgres import EmbeddedPostgres
 
 ROOT = "marvain/v1"
 WITHIN_S = 10.0
+# Devices revoked while a long edit is under way.
+BESIDE = 5
 
 
 @dataclass
@@ -62,6 +64,7 @@ async def measure(home: Home, port: int) -> tuple[dict[str, Times], int]:
     accounts: list[tuple[str, str, list[str]]] = []
     for name, token in home.tokens.items():
         more = [f"{x}/group-{group_of[name]}"] if name in group_of else []
+        more += [f"{ROOT}/d/{name}/own"] if name in in_group(GROUPS) else []
         accounts.append((name, token, [f"{ROOT}/d/{name}/cmd/+/+", f"{x}/all", *more]))
     accounts += [(page.username, page.password, [f"{ROOT}/ui/{home.agent_id}/#"]) for page in home.pages]
     peers = await connect(port, accounts)
@@ -103,6 +106,16 @@ async def measure(home: Home, port: int) -> tuple[dict[str, Times], int]:
             ]
         ),
     }
+    own = [(name, f"{ROOT}/d/{name}/own") for name in in_group(GROUPS)]
+    committed = asyncio.Event()
+    editing = asyncio.create_task(
+        loud.deafen([(own, lambda session: empty(session, home, home.own))], every_s=0.1, committed=committed)
+    )
+    await committed.wait()
+    found["device revoked meanwhile"] = await loud.cut(
+        [(name, lambda session, name=name: revoke(session, name)) for name in names[-BESIDE:]]
+    )
+    found["role of 50 with {handle} edited"] = await editing
     left = [name for name in names if peers[name].ended_at is None]
     found["role of all others edited"] = await loud.deafen(
         [([(name, f"{x}/all") for name in left], lambda session: empty(session, home, home.everybody))], every_s=0.2
@@ -135,9 +148,15 @@ class Loud:
         return times
 
     async def deafen(
-        self, changes: list[tuple[list[tuple[str, str]], Callable[[Session], object]]], every_s: float = 0.02
+        self,
+        changes: list[tuple[list[tuple[str, str]], Callable[[Session], object]]],
+        every_s: float = 0.02,
+        committed: asyncio.Event | None = None,
     ) -> Times:
-        """One after the other while probes are sent; then until all their (username, topic) subscriptions are dead."""
+        """One after the other while probes are sent; then until all their (username, topic) subscriptions are dead.
+
+        `committed` is set once all changes are made.
+        """
         times = Times()
         wanted = [[(self.peers[name], topic) for name, topic in of_one] for of_one, _ in changes]
         topics = sorted({topic for of_one in wanted for _, topic in of_one})
@@ -145,12 +164,16 @@ class Loud:
         everyone = [one for of_one in wanted for one in of_one]
         if not await prober.reached(everyone):
             # The broker has cut off whom it should have kept: nothing can be timed any more.
+            if committed is not None:
+                committed.set()
             await prober.stop()
             return Times([None] * len(everyone))
         began = []
         for _, change in changes:
             began.append(await asyncio.to_thread(self.home.at_commit, change))
             await asyncio.sleep(every_s)
+        if committed is not None:
+            committed.set()
         await prober.until_silent(everyone, WITHIN_S)
         for start, of_one in zip(began, wanted, strict=True):
             ends = [prober.dead_since(*one, start) for one in of_one]

@@ -50,6 +50,7 @@ class Home:
     ids: dict[str, uuid.UUID] = field(default_factory=dict)
     group_roles: list[uuid.UUID] = field(default_factory=list)
     everybody: uuid.UUID | None = None
+    own: uuid.UUID | None = None
     pages: list[Page] = field(default_factory=list)
 
     def at_commit(self, change: Callable[[Session], object]) -> float:
@@ -88,6 +89,9 @@ def furnish(database: Database, count: int) -> Home:
             draft = RoleDraft(f"Group {group}", "", (grant(f"group-{group}"),), bearers)
             saved = roles.create(session, home.agent_id, draft, by="bench", open_topics=())
             home.group_roles.append(saved.role.role_id)
+        bearers = tuple(home.ids[name] for name in in_group(GROUPS))
+        draft = RoleDraft("Own", "", (GrantDraft("subscribe", "d/{handle}/own"),), bearers)
+        home.own = roles.create(session, home.agent_id, draft, by="bench", open_topics=()).role.role_id
         draft = RoleDraft("Everybody", "", (grant("all"),), all_devices=True)
         home.everybody = roles.create(session, home.agent_id, draft, by="bench", open_topics=()).role.role_id
     return home
