@@ -42,6 +42,8 @@ class Reviews:
         elif change.kind == "kicked":
             self.kick(change.username, change.reason or "an administrator ended this connection")
         else:
+            if change.kind == "rotated" and change.username not in self._exchange.sessions:
+                self._purge(change.username)
             # After a rotation the new secret may be in use already: look which one let the session in.
             self._review_soon(change.username, change.reason)
 
@@ -117,7 +119,8 @@ class Reviews:
             elif verdict is None or (isinstance(verdict, Rejected) and verdict.code == decide.SERVER_UNAVAILABLE):
                 unknown[name] = due[name]
             elif isinstance(verdict, Rejected):
-                self.expel(name, due[name] or verdict.reason, purge=False)
+                # Revoked or rotated: whoever had that secret may have said what is retained.
+                self.expel(name, due[name] or verdict.reason, purge=True)
             else:
                 self.bind(session, verdict)
         return unknown
@@ -154,7 +157,7 @@ class Reviews:
         """End a session at once, connected or not: told why, its Will unpublished; `purge` what it retained, too."""
         session = self._exchange.sessions.get(username)
         if purge:
-            self._exchange.retained.delete_of(username)
+            self._purge(username)
         if session is None:
             return
         log.info("session.expelled", username=username, reason=reason)
@@ -163,6 +166,11 @@ class Reviews:
         # The hub's own messages wait for it through a change of its password; nobody else's session is kept.
         if session.principal.kind != "hub":
             self._exchange.destroy(session)
+
+    def _purge(self, username: str) -> None:
+        """Forget what a name retained. Never what the hub did: that is the hub's word, whatever its password."""
+        if kind_of(username) != "hub":
+            self._exchange.retained.delete_of(username)
 
     def kick(self, username: str, reason: str) -> None:
         """End a client's connection and nothing else: it may come back, and its session is kept as by DISCONNECT."""

@@ -375,6 +375,21 @@ class House:
         """Wait for a recorded refusal whose reason has these words."""
         return wait_until(lambda: next((d for d in self.denials(principal) if words in d.reason), None))
 
+    def until_purged(self, topic: str) -> None:
+        """Wait until nothing is retained on this topic."""
+        hub = self.hub()
+
+        def gone() -> bool:
+            hub.peer.subscribe((topic, 0))
+            hub.peer.unsubscribe(topic)
+            hub.peer.send(b"\xc0\x00")
+            found = False
+            while (got := hub.peer.receive()) is not None and got.kind != 13:
+                found = found or got.kind == 3
+            return not found
+
+        wait_until(gone)
+
     def until_refused(self, client: "Client", topic: str) -> None:
         """Publish until the device is told on `denied` that it may not: a change has taken effect."""
         deadline = time.monotonic() + 5

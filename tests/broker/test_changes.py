@@ -57,11 +57,18 @@ def test_a_session_with_the_new_token_survives_the_news_of_the_rotation(house: H
     client.peer.ping()
 
 
-def test_what_a_revoked_device_retained_is_purged(house: House) -> None:
+@pytest.mark.parametrize("how", ["revoke", "rotate"])
+@pytest.mark.parametrize("connected", [True, False])
+def test_what_a_device_retained_with_its_old_token_is_purged(house: House, how: str, connected: bool) -> None:
     client = house.device()
     client.peer.publish(client.topic("state"), b"online", 1, retain=True)
-    change(house, client.handle, "revoke")
-    assert client.peer.closed()
+    if not connected:
+        client.peer.disconnect()
+    change(house, client.handle, how)
+    if connected:
+        assert client.peer.closed()
+    else:
+        house.until_purged(client.topic("state"))
     hub = house.hub()
     hub.peer.subscribe((client.topic("#"), 1))
     assert hub.peer.silent()

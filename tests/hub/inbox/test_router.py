@@ -13,6 +13,7 @@ from hub.inbox.consumer import Consumer
 from hub.inbox.envelope import Incoming
 from hub.tables import Agent, Space
 
+UNKNOWN = "00000000-0000-4000-8000-00000000dead"
 HELLO = {"epoch": 5, "agent": "test 1", "verbs": [{"name": "blink"}]}
 
 
@@ -47,8 +48,8 @@ def stored(session) -> int:
         ("heartbeat", {"epoch": 5, "metrics": {"x": "y" * 600}}, "at most 512 bytes"),
         ("state", {"state": "flying", "epoch": 5}, "field `state`"),
         ("reply/nonsense", {"status": "succeeded", "epoch": 5}, "no command with this id"),
-        (f"reply/{uuid.uuid4()}", {"status": "succeeded", "epoch": 5}, "no command with this id"),
-        (f"reply/{uuid.uuid4()}", {"status": "done", "epoch": 5}, "field `status`"),
+        (f"reply/{UNKNOWN}", {"status": "succeeded", "epoch": 5}, "no command with this id"),
+        (f"reply/{UNKNOWN}", {"status": "done", "epoch": 5}, "field `status`"),
     ],
 )
 def test_a_bad_message_is_refused_with_its_reason_and_the_next_is_stored(session, device, say, topic, payload, reason):
