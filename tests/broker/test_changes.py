@@ -59,7 +59,7 @@ def test_a_session_with_the_new_token_survives_the_news_of_the_rotation(house: H
 
 @pytest.mark.parametrize("how", ["revoke", "rotate"])
 @pytest.mark.parametrize("connected", [True, False])
-def test_what_a_device_retained_with_its_old_token_is_purged(house: House, how: str, connected: bool) -> None:
+def test_what_a_device_retained_with_its_old_token_is_purged(house: House, how: str, *, connected: bool) -> None:
     client = house.device()
     client.peer.publish(client.topic("state"), b"online", 1, retain=True)
     if not connected:
