@@ -17,6 +17,7 @@ from typing import Any, Self
 
 import psycopg
 import pytest
+from ports import free_port
 from psycopg import sql
 from sqlalchemy import make_url, text
 
@@ -28,12 +29,6 @@ from hub.tables import Agent, Device
 ROOT = "marvain/v1"
 REPOSITORY = Path(__file__).parents[2]
 EVERY_SCOPE = ["*"]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class BrokerProcess:

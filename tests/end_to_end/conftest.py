@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from ports import free_port
 
 from hub import commands, devices, identity
 from hub.commands import CommandView
@@ -37,12 +37,6 @@ def wait_until(condition: Callable[[], Any], what: str, within_s: float = PATIEN
             return value
         time.sleep(0.01)
     return pytest.fail(f"not within {within_s} s: {what}")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Running:

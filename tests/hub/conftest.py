@@ -13,6 +13,7 @@ from pathlib import Path
 
 import paho.mqtt.client as mqtt
 import pytest
+from ports import free_port
 from sqlmodel import Session
 
 from hub import devices
@@ -71,9 +72,7 @@ def say(session: Session) -> Callable[..., Outcome]:
 @pytest.fixture
 def mosquitto_port(tmp_path: Path) -> Iterator[int]:
     """A Mosquitto open to everybody, that hangs up on whoever sends a packet of more than 2,000 bytes."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     config = tmp_path / "mosquitto.conf"
     config.write_text(f"user root\nallow_anonymous true\nmax_packet_size 2000\nlistener {port} 127.0.0.1\n")
     broker = subprocess.Popen([shutil.which("mosquitto") or "/usr/sbin/mosquitto", "-c", str(config)])

@@ -17,6 +17,7 @@ from typing import Any
 import paho.mqtt.client as mqtt
 import psycopg
 import pytest
+from ports import free_port
 from sqlalchemy import text
 
 from hub import commands, devices
@@ -59,9 +60,7 @@ class Process:
 @pytest.fixture
 def mosquitto(tmp_path: Path) -> Iterator[tuple[Process, int]]:
     """Mosquitto without memory across restarts, open to those who know a password."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     folder = tmp_path / "mosquitto"
     folder.mkdir()
     passwords = folder / "passwords"

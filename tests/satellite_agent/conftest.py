@@ -16,6 +16,7 @@ from typing import Any
 
 import paho.mqtt.client as mqtt
 import pytest
+from ports import free_port
 
 from hub_protocol import catalogue
 from hub_protocol.messages import Command, Denied, Receipt, Welcome
@@ -36,17 +37,11 @@ def wait_until(condition: Callable[[], Any], what: str, within_s: float = PATIEN
     pytest.fail(f"not within {within_s} s: {what}")
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Broker:
     """Mosquitto with a password file and rules as the hub gives them to a device."""
 
     def __init__(self, folder: Path) -> None:
-        self.port, self.ws_port = _free_port(), _free_port()
+        self.port, self.ws_port = free_port(), free_port()
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._passwords = folder / "passwords"

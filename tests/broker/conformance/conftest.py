@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ports import free_port
 
 HERE = Path(__file__).parent
 ROOT = "marvain/v1"
@@ -229,12 +230,6 @@ class Venue:
         while (packet := peer.receive()) is not None:
             got.append(packet)
         return got
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="session")
