@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import getpass
 import importlib.util
 import shutil
 import socket
@@ -247,15 +248,12 @@ def mosquitto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, i
         f"pattern read {own}/cmd/#\npattern write {own}/state\npattern write {own}/event/+\n"
     )
     config.write_text(
+        # As root it would change to an account that cannot read here.
+        f"user {getpass.getuser()}\n"
         f"listener {port} 127.0.0.1\nlistener {ws_port} 127.0.0.1\nprotocol websockets\nallow_anonymous false\n"
         f"password_file {passwords}\nacl_file {acl}\npersistence true\npersistence_location {folder}/\n"
         "allow_zero_length_clientid true\n"
     )
-    folder.chmod(0o777)
-    for path in (passwords, acl, config):
-        path.chmod(0o644)
-    for parent in folder.parents[:2]:
-        parent.chmod(parent.stat().st_mode | 0o755)
     program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([program, "-c", str(config)], stdout=log, stderr=log)
