@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 from psycopg import sql
 from sqlalchemy import make_url
 from sqlmodel import Session
@@ -16,6 +17,10 @@ from hub.database import Database, libpq_url
 from marvain.embedded_postgres import EmbeddedPostgres
 
 MakeDatabase = Callable[..., str]
+
+# How long examples take to make depends on what else the machine does.
+settings.register_profile("marvain", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("marvain")
 
 
 @pytest.fixture(scope="session")
