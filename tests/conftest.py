@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import databases
 import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
@@ -47,11 +48,6 @@ def _named(url: str, database: str) -> str:
     return make_url(url).set(database=database).render_as_string(hide_password=False)
 
 
-def _drop(url: str, database: str) -> None:
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database)))
-
-
 @pytest.fixture(scope="session")
 def migrated_template(postgres_url: str) -> Iterator[str]:
     """The name of a database that has all migrations and that nobody connects to: tests get copies of it."""
@@ -62,7 +58,7 @@ def migrated_template(postgres_url: str) -> Iterator[str]:
         migrations.migrate(_named(postgres_url, name))
         yield name
     finally:
-        _drop(postgres_url, name)
+        databases.drop(postgres_url, name)
 
 
 @pytest.fixture(scope="session")
@@ -87,7 +83,7 @@ def make_database(postgres_url: str) -> Iterator[MakeDatabase]:
 
     yield make
     for name in made:
-        _drop(postgres_url, name)
+        databases.drop(postgres_url, name)
 
 
 @pytest.fixture

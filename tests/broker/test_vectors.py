@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import databases
 import httpx
 import psycopg
 import pytest
@@ -126,8 +127,7 @@ def world(postgres_url: str, migrated_template: str) -> Iterator[World]:
         ids = str(home.agent_id), str(other.agent_id)
     yield World(database, url, names, secrets, *ids)
     database.close()
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+    databases.drop(postgres_url, name)
 
 
 def test_the_table_is_large_and_says_nothing_twice():
