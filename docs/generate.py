@@ -20,6 +20,8 @@ _PLACEHOLDERS: Final = {
     "type": "what happened, such as door_open",
     "verb": "what to do, such as ping",
     "command_id": "made by the hub, unique",
+    "op": "the operation asked for, such as events",
+    "request_id": "made by the device; stands in the answer's topic",
     "agent_id": "the agent whose members may listen",
     "feed": "one of " + ", ".join(FEEDS),
 }
