@@ -14,7 +14,7 @@ from hub.access import changes, credentials, role_records
 from hub.access.scopes import check_scopes
 from hub.errors import Conflict, Invalid, NotFound
 from hub.presence import Evidence, end
-from hub.tables import Device, Space
+from hub.tables import Device, RetiredHandle, Space
 from hub_protocol.errors import BadName
 from hub_protocol.topics import Topics, check_handle, handle_from_name
 
@@ -47,6 +47,7 @@ class DeviceView:
     scopes: list[str]
     metadata: dict[str, Any]
     created_at: datetime
+    revision: int
     revoked_at: datetime | None
     revoked_by: str | None
     revoked_reason: str | None
@@ -83,12 +84,7 @@ def add(
     """
     name = _checked_name(name)
     scopes = check_scopes(scopes)
-    if (
-        space_id is not None
-        and session.exec(select(Space.space_id).where(Space.space_id == space_id, Space.agent_id == agent_id)).first()
-        is None
-    ):
-        raise NotFound("there is no such space", field="space")
+    _check_space(session, agent_id, space_id)
     device = Device(
         agent_id=agent_id,
         handle=_checked_handle(handle) if handle else propose_handle(session, name),
@@ -96,6 +92,8 @@ def add(
         scopes=scopes,
         space_id=space_id,
     )
+    if session.get(RetiredHandle, device.handle) is not None:
+        raise Conflict(f"the handle {device.handle} was another's; choose one that nobody had", field="handle")
     role_records.hold_still(session, agent_id)
     try:
         with session.begin_nested():
@@ -116,13 +114,14 @@ def propose_handle(session: Session, name: str) -> str:
     base = handle_from_name(name)
     if not base:
         raise Invalid("needs at least one letter a-z or digit; or give a handle", field="name")
-    taken = set(
-        session.exec(
-            select(Device.handle).where(
-                (col(Device.handle) == base) | col(Device.handle).like(f"{base[:56].rstrip('-')}-%", escape="\\")
-            )
-        )
-    )
+    rows = session.execute(
+        text(
+            "SELECT handle FROM (SELECT handle FROM devices UNION ALL SELECT handle FROM retired_handles) AS used"
+            " WHERE handle = :base OR handle LIKE :like"
+        ),
+        {"base": base, "like": f"{base[:56].rstrip('-')}-%"},
+    ).scalars()
+    taken = set(rows)
     if base not in taken:
         return base
     n = 2
@@ -133,7 +132,11 @@ def propose_handle(session: Session, name: str) -> str:
 
 def find(session: Session, agent_id: uuid.UUID, device_id: uuid.UUID) -> Device:
     """The agent's device with this id; `NotFound` also for another agent's."""
-    device = session.exec(select(Device).where(Device.device_id == device_id, Device.agent_id == agent_id)).first()
+    device = session.exec(
+        select(Device).where(
+            Device.device_id == device_id, Device.agent_id == agent_id, col(Device.deleted_at).is_(None)
+        )
+    ).first()
     if device is None:
         raise NotFound("there is no such device")
     return device
@@ -141,7 +144,7 @@ def find(session: Session, agent_id: uuid.UUID, device_id: uuid.UUID) -> Device:
 
 def by_handle(session: Session, handle: str) -> Device:
     """The device with this handle, of whichever agent: for the command line, which speaks for the whole hub."""
-    device = session.exec(select(Device).where(Device.handle == handle)).first()
+    device = session.exec(select(Device).where(Device.handle == handle, col(Device.deleted_at).is_(None))).first()
     if device is None:
         raise NotFound(f"there is no device with the handle {handle[:80]!r}", field="handle")
     return device
@@ -152,7 +155,7 @@ def overview(session: Session, agent_id: uuid.UUID, ids: list[uuid.UUID] | None 
     rows = session.execute(
         text(
             "SELECT d.device_id, d.handle, d.name, d.agent_id, d.space_id, s.name AS space_name, d.scopes, d.metadata,"
-            " d.created_at, d.revoked_at, d.revoked_by, d.revoked_reason, d.needs_enrolment,"
+            " d.created_at, d.revision, d.revoked_at, d.revoked_by, d.revoked_reason, d.needs_enrolment,"
             " c.created_at AS token_created_at, p.epoch, p.verdict, p.why, p.since, p.heartbeat_s, p.last_heard_at,"
             " p.last_hello_at, p.last_heartbeat_at, p.asleep_until, p.probes, p.probed_at, p.source, p.hello,"
             " command.facts AS last_command, denial.facts AS last_denial"
@@ -167,7 +170,8 @@ def overview(session: Session, agent_id: uuid.UUID, ids: list[uuid.UUID] | None 
             " 'count', y.count, 'last_at', y.last_at) AS facts"
             " FROM denials AS y WHERE y.device_id = d.device_id AND y.last_at > now() - interval '1 day'"
             " ORDER BY y.last_at DESC LIMIT 1) AS denial ON true"
-            " WHERE d.agent_id = :agent AND (CAST(:ids AS uuid[]) IS NULL OR d.device_id = ANY(:ids))"
+            " WHERE d.agent_id = :agent AND d.deleted_at IS NULL"
+            " AND (CAST(:ids AS uuid[]) IS NULL OR d.device_id = ANY(:ids))"
             " ORDER BY d.revoked_at IS NOT NULL, lower(d.name), d.handle"
         ),
         {"agent": agent_id, "ids": ids},
@@ -266,6 +270,63 @@ def set_scopes(session: Session, device: Device, scopes: list[str], *, by: str) 
     changes.announce(session, device.handle, "changed", f"its scopes were changed by {by}")
     _tell(session, device, "scopes", by)
     _audit(session, device, "scopes_changed", by, before={"scopes": before}, after={"scopes": checked})
+
+
+def change(
+    session: Session, device: Device, *, name: str, space_id: uuid.UUID | None, revision: int | None, by: str
+) -> None:
+    """Rename it and put it into a space, or into none.
+
+    Raises `Conflict` when it is no longer at `revision` (None: whatever it is), `Invalid` (name), and `NotFound` for
+    another agent's space.
+    """
+    name = _checked_name(name)
+    _check_space(session, device.agent_id, space_id)
+    session.refresh(device, with_for_update=True)
+    if device.deleted_at is not None:
+        raise NotFound("there is no such device")
+    if revision is not None and device.revision != revision:
+        raise Conflict(f"somebody changed it meanwhile: it is now named {device.name}", field="revision")
+    before = {"name": device.name, "space_id": device.space_id}
+    after = {"name": name, "space_id": space_id}
+    if before == after:
+        return
+    device.name, device.space_id = name, space_id
+    device.revision += 1
+    session.add(device)
+    session.flush()
+    _tell(session, device, "changed", by)
+    _audit(session, device, "changed", by, before=before, after=after)
+
+
+def delete(session: Session, device: Device, typed: str, *, by: str) -> None:
+    """Remove it from everything but what it reported; its handle names nobody else from then on.
+
+    `typed` must be its name: `Invalid` otherwise. Its session ends, its tokens, roles and commands go.
+    """
+    session.refresh(device, with_for_update=True)
+    if device.deleted_at is not None:
+        raise NotFound("there is no such device")
+    if typed.strip() != device.name:
+        raise Invalid(f"type the device's name, {device.name}, to delete it", field="typed")
+    before = {"name": device.name, "handle": device.handle, "scopes": list(device.scopes)}
+    if device.revoked_at is None:
+        revoke(session, device, by=by, reason="deleted")
+    for table in ("role_assignments", "commands"):
+        session.execute(text(f"DELETE FROM {table} WHERE device_id = :device"), {"device": device.device_id})
+    # The hash of the last token stays, so that its bearer can be told why it is refused.
+    device.deleted_at, device.deleted_by = datetime.now(UTC), by
+    device.scopes, device.capabilities, device.space_id = [], {}, None
+    session.add(device)
+    session.flush()
+    _tell(session, device, "deleted", by)
+    _audit(session, device, "deleted", by, before=before)
+
+
+def _check_space(session: Session, agent_id: uuid.UUID, space_id: uuid.UUID | None) -> None:
+    mine = select(Space.space_id).where(Space.space_id == space_id, Space.agent_id == agent_id)
+    if space_id is not None and session.exec(mine).first() is None:
+        raise NotFound("there is no such space", field="space")
 
 
 def _end_session(session: Session, device: Device, why: str, *, forget_epoch: bool = False) -> None:

@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import text
 from sqlmodel import Session
 
-from hub import events, identity, presence, presence_records
+from hub import events, identity, presence, presence_records, spaces
 from hub.access.callers import DeviceCaller, PersonCaller
 from hub.errors import Conflict, Unauthenticated
 from hub.inbox import senders
@@ -54,6 +54,8 @@ def event(
         device_id, space_id, epoch = caller.device_id, space_id or sender.space_id, epoch or sender.known.evidence.epoch
     else:
         user_id = caller.user_id
+    if spaces.private_among(session, [space_id]):
+        raise Conflict(spaces.PRIVATE, field="space")
     message_id = message_id or uuid.uuid4().hex
     new = events.NewEvent(
         device_id=device_id,

@@ -25,7 +25,7 @@ _NAMED: Final = (
     " FROM role_assignments a JOIN roles r USING (role_id) WHERE a.agent_id = :agent_id)"
     " SELECT d.handle AS username, d.name, d.device_id AS id, ARRAY("
     "SELECT DISTINCT b.name FROM borne b WHERE b.id = d.device_id OR b.all_devices ORDER BY b.name) AS roles"
-    " FROM devices d WHERE d.agent_id = :agent_id"
+    " FROM devices d WHERE d.agent_id = :agent_id AND d.deleted_at IS NULL"
     " UNION ALL SELECT 'ext_' || i.handle, i.name, i.integration_id, ARRAY("
     "SELECT DISTINCT b.name FROM borne b WHERE b.id = i.integration_id ORDER BY b.name)"
     " FROM integrations i WHERE i.agent_id = :agent_id"

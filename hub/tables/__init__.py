@@ -25,7 +25,7 @@ from hub.tables.delivery import (
     OutboxMessage,
     RetainedTopic,
 )
-from hub.tables.devices import Command, CommandStep, Credential, Device, DevicePresence
+from hub.tables.devices import Command, CommandStep, Credential, Device, DevicePresence, RetiredHandle
 from hub.tables.identity import (
     Agent,
     AgentMembership,
@@ -86,6 +86,7 @@ __all__ = [
     "Presence",
     "RemoteDeviceMap",
     "RetainedTopic",
+    "RetiredHandle",
     "Role",
     "RoleAssignment",
     "RoleGrant",

@@ -41,6 +41,17 @@ class Device(SQLModel, table=True):
     needs_enrolment: bool = Field(default=False, sa_column_kwargs=FALSE)
     revoked_by: str | None = None
     revoked_reason: str | None = None
+    revision: int = Field(default=1, sa_column_kwargs=default("1"))
+    deleted_at: datetime | None = moment()
+    deleted_by: str | None = None
+
+
+class RetiredHandle(SQLModel, table=True):
+    """A handle of an agent that is gone; it names nobody else."""
+
+    __tablename__ = "retired_handles"
+    handle: str = Field(primary_key=True)
+    retired_at: datetime = created()
 
 
 class Credential(SQLModel, table=True):

@@ -79,6 +79,7 @@ def others(database: Database) -> Others:
             agent.agent_id,
             {
                 "agent_id": str(agent.agent_id),
+                "own_id": str(agent.agent_id),
                 "space_id": str(space.space_id),
                 "device_id": str(device.device_id),
                 "integration_id": str(integration.integration_id),
@@ -146,7 +147,8 @@ async def test_ids_of_another_agent_are_not_found(
     answers = []
     for agent in ({}, {"agent": str(others.agent_id)}):
         body = {"json": body_for(app, method, path)} if is_api and method not in {"GET", "DELETE"} else {}
-        answers.append(await owner.request(method, address, params=agent, **body))
+        typed = {"name": "Their porch"} if method == "DELETE" else {}
+        answers.append(await owner.request(method, address, params=agent | typed, **body))
     assert [one.status_code for one in answers] == [404, 404], [one.text[:300] for one in answers]
     assert everything(database) == before
     for one in answers:
