@@ -25,6 +25,7 @@ from hub.tables.delivery import (
     RetainedTopic,
 )
 from hub.tables.devices import Command, CommandStep, Credential, Device, DevicePresence
+from hub.tables.enrolment import ClaimCode, Enrolment
 from hub.tables.identity import (
     Agent,
     AgentMembership,
@@ -57,6 +58,7 @@ __all__ = [
     "BrokerRetained",
     "BrokerSession",
     "BrokerState",
+    "ClaimCode",
     "Command",
     "CommandStep",
     "ConsentGrant",
@@ -65,6 +67,7 @@ __all__ = [
     "Denial",
     "Device",
     "DevicePresence",
+    "Enrolment",
     "Event",
     "FeedEntry",
     "FeedRevision",
