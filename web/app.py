@@ -21,6 +21,7 @@ from web.pages import (
     access_sessions,
     access_try,
     devices,
+    enrolment,
     events,
     integration_roles,
     integrations,
@@ -68,6 +69,9 @@ def create_app(settings: Settings) -> FastAPI:
 
     app.include_router(login.router)
     app.include_router(live.router)
+    # Before the devices: "claim" is no device's id.
+    app.include_router(enrolment.router)
+    app.include_router(enrolment.public)
     app.include_router(devices.router)
     app.include_router(events.router)
     for page in (access_overview, access_roles, access_scopes, access_try, access_denials, access_sessions):

@@ -1,7 +1,7 @@
 """`/v1/enrol`: a device without a token shows a claim code, waits, and fetches its token; no cookie counts here."""
 
 from datetime import datetime
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Request, Response
@@ -100,7 +100,7 @@ class EnrolmentOver(BaseModel):
 
 
 router = APIRouter(prefix="/v1/enrol", tags=["enrolment"])
-_OVER: Final = {
+_OVER: Final[dict[int | str, dict[str, Any]]] = {
     403: {"model": EnrolmentOver, "description": "Rejected by a person; or this way is not safe"},
     410: {"model": EnrolmentOver, "description": "Nobody decided in time, or the token was fetched already"},
 }
@@ -144,7 +144,7 @@ def collect(
     now: Now,
     given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> Response:
-    """Ask how it stands; once approved, the answer holds the token. Lost it on the way? Ask again within ten minutes."""
+    """Ask how it stands; once approved, the answer holds the token. Lost on its way? Ask again within ten minutes."""
     if given is None:
         raise Unauthenticated("send the secret that the claim gave, as `Authorization: Bearer …`")
     found = enrolment.collect(session, enrolment_id, given.credentials, address=address, now=now)
@@ -187,8 +187,8 @@ def _answer(request: Request, settings: Settings, found: Standing, *, made: bool
     return JSONResponse(_plain(body), status_code=201 if made else 200)
 
 
-def _over(status: int, title: str, detail: str, state: Literal["rejected", "expired", "collected"]) -> Response:
-    body = EnrolmentOver(title=title, status=status, detail=detail, state=state)
+def _over(status: int, title: str, detail: str, state: str) -> Response:
+    body = EnrolmentOver.model_validate({"title": title, "status": status, "detail": detail, "state": state})
     return JSONResponse(body.model_dump(), status_code=status, media_type="application/problem+json")
 
 
