@@ -8,8 +8,8 @@ from uuid import UUID
 from fastapi import APIRouter, Form, Query, Request, Response
 from sqlmodel import Session
 
-from hub import commands, devices, feed, identity
-from hub.access import denials
+from hub import commands, devices, events, feed, identity
+from hub.access import denials, live_sessions, principals
 from hub.access.scopes import VOCABULARY
 from hub.devices import DEFAULT_SCOPES, NAME_MAX, DeviceView
 from hub.errors import HubError, Invalid
@@ -25,6 +25,7 @@ router = APIRouter(prefix="/devices")
 
 COMMANDS_SHOWN: Final = 20
 REFUSALS_SHOWN: Final = 10
+EVENTS_SHOWN: Final = 10
 PING_TTL_S: Final = 30
 _MAY_CHANGE: Final = frozenset({"owner", "admin"})
 
@@ -114,9 +115,12 @@ def add(
 
 
 @router.get("/{device_id}")
-def show(request: Request, device_id: UUID, current: CurrentAgent, session: Db, now: Now) -> Response:
-    """Everything about one satellite."""
+def show(
+    request: Request, device_id: UUID, current: CurrentAgent, session: Db, settings: WebSettings, now: Now
+) -> Response:
+    """Everything about one satellite; guests see how it is, and not what it may or tried."""
     rev = feed.revision(session, current.agent_id)
+    is_member = current.role != "guest"
     view = devices.view(session, current.agent_id, device_id)
     return render(
         request,
@@ -124,11 +128,16 @@ def show(request: Request, device_id: UUID, current: CurrentAgent, session: Db, 
         row=device_words.row(view, now),
         device=view,
         commands=commands.for_device(session, device_id, COMMANDS_SHOWN),
-        refusals=denials.recent(session, device_id=device_id, limit=REFUSALS_SHOWN),
+        refusals=denials.recent(session, device_id=device_id, limit=REFUSALS_SHOWN) if is_member else [],
+        events=events.page(session, current.agent_id, device_id=device_id, limit=EVENTS_SHOWN).items,
+        connection=live_sessions.of_device(session, current.agent_id, device_id) if is_member else None,
+        principal=principals.load(session, view.handle, settings.root) if is_member else None,
         vocabulary=VOCABULARY,
         words=device_words,
         payload=payload,
         rev=rev,
+        now=now,
+        is_member=is_member,
         can_change=_can_change(current),
     )
 
