@@ -16,6 +16,7 @@ from hub.enrolment import KEY_MAX, POLL_S, TEXT_MAX, Refused, Standing, Statemen
 from hub.errors import Forbidden, NotFound, Throttled, Unauthenticated
 from hub.settings import Settings
 from web.api.pace import Pace
+from web.api.problems import ProblemBody
 from web.dependencies import Db, Now, WebSettings
 from web.device_address import mqtt_host
 from web.errors import answer
@@ -51,7 +52,7 @@ Address = Annotated[str, Depends(_door)]
 class Claim(BaseModel):
     """A device with a claim code; what it says of itself is shown to the person who decides."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="forbid")
 
     code: Annotated[str, Field(min_length=1, max_length=400)] = Field(
         description="as it was shown; capital or small letters, with or without hyphens",
@@ -89,20 +90,18 @@ class EnrolmentBody(BaseModel):
     retry_after_s: int | None = Field(None, examples=[POLL_S])
 
 
-class EnrolmentOver(BaseModel):
-    """Problem JSON for a device that gets no token (any more)."""
+class EnrolmentOver(ProblemBody):
+    """Problem JSON for a device that gets no token (any more); without `state` the refusal is another."""
 
-    type: str = "about:blank"
-    title: str = "Forbidden"
-    status: int = 403
-    detail: str = Field(examples=["it was rejected: not one of ours"])
-    state: Literal["rejected", "expired", "collected"]
+    state: Literal["rejected", "expired", "collected"] | None = None
 
 
 router = APIRouter(prefix="/v1/enrol", tags=["enrolment"])
+_PROBLEM: Final = {"application/problem+json": {"schema": EnrolmentOver.model_json_schema()}}
 _OVER: Final[dict[int | str, dict[str, Any]]] = {
-    403: {"model": EnrolmentOver, "description": "Rejected by a person; or this way is not safe"},
-    410: {"model": EnrolmentOver, "description": "Nobody decided in time, or the token was fetched already"},
+    403: {"description": "A person said no; or this way is not safe", "content": _PROBLEM},
+    410: {"description": "Nobody decided in time, or the token was fetched already", "content": _PROBLEM},
+    415: {"description": "It is not JSON", "content": _PROBLEM},
 }
 
 
@@ -188,8 +187,8 @@ def _answer(request: Request, settings: Settings, found: Standing, *, made: bool
 
 
 def _over(status: int, title: str, detail: str, state: str) -> Response:
-    body = EnrolmentOver.model_validate({"title": title, "status": status, "detail": detail, "state": state})
-    return JSONResponse(body.model_dump(), status_code=status, media_type="application/problem+json")
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail, "state": state}
+    return JSONResponse(body, status_code=status, media_type="application/problem+json")
 
 
 def _plain(body: EnrolmentBody) -> dict[str, object]:
