@@ -19,6 +19,7 @@ from sqlalchemy import text
 from sqlmodel import Session, select
 
 from hub import brakes, claims, devices, enrolment_decisions, enrolment_records, phrases
+from hub.audit import Actor
 from hub.enrolment_decisions import COLLECT_WITHIN, Approval
 from hub.errors import Invalid
 from hub.tables import Device, Enrolment
@@ -113,7 +114,7 @@ def ask(
         session, view, claim.agent_id, "asked", _by(address), hardware=said.hardware, firmware=said.firmware
     )
     if not claim.needs_approval:
-        by = f"a claim code of {claim.created_by}"
+        by = Actor(f"a claim code of {claim.created_by}", "policy")
         approval = Approval(space_id=claim.space_id)
         enrolment_decisions.approve(session, claim.agent_id, row.enrolment_id, approval, by=by, now=now)
         return _hand_over(session, row, now, secret=secret)
@@ -256,8 +257,8 @@ def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()
 
 
-def _by(address: str) -> str:
-    return f"a device at {address}" if address else "a device"
+def _by(address: str) -> Actor:
+    return Actor(f"a device at {address}" if address else "a device", "device")
 
 
 __all__ = [

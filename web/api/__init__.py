@@ -2,9 +2,9 @@
 
 from fastapi import APIRouter
 
-from web.api import actions, description, devices, enrol, enrolments, events, heartbeat, me, memories, tokens
+from web.api import actions, audit, description, devices, enrol, enrolments, events, heartbeat, me, memories, tokens
 from web.api.problems import PROBLEMS
 
 router = APIRouter(responses=PROBLEMS)
-for part in (me, enrol, enrolments, events, memories, actions, heartbeat, devices, tokens, description):
+for part in (me, enrol, enrolments, events, memories, actions, heartbeat, devices, tokens, audit, description):
     router.include_router(part.router)

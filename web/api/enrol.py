@@ -130,13 +130,13 @@ def ask(
 
 
 @router.post(
-    "/{enrolment_id}",
+    "/{own_enrolment_id}",
     response_model=EnrolmentBody,
     responses={202: {"model": EnrolmentBody, "description": "Nobody has decided yet; see Retry-After"}, **_OVER},
 )
 def collect(
     request: Request,
-    enrolment_id: UUID,
+    own_enrolment_id: UUID,
     address: Address,
     session: Db,
     settings: WebSettings,
@@ -146,7 +146,7 @@ def collect(
     """Ask how it stands; once approved, the answer holds the token. Lost on its way? Ask again within ten minutes."""
     if given is None:
         raise Unauthenticated("send the secret that the claim gave, as `Authorization: Bearer …`")
-    found = enrolment.collect(session, enrolment_id, given.credentials, address=address, now=now)
+    found = enrolment.collect(session, own_enrolment_id, given.credentials, address=address, now=now)
     return _refused(request, found) if isinstance(found, Refused) else _answer(request, settings, found)
 
 
