@@ -82,15 +82,31 @@ def add(
 
     Raises `Invalid` (name, handle, scopes), `NotFound` (space of another agent) or `Conflict` (handle taken).
     """
-    name = _checked_name(name)
+    device = register(session, agent_id, name, scopes=scopes, by=by, space_id=space_id, handle=handle)
+    return NewDevice(device, credentials.issue_for_device(session, device))
+
+
+def register(
+    session: Session,
+    agent_id: uuid.UUID,
+    name: str,
+    *,
+    scopes: list[str],
+    by: str,
+    space_id: uuid.UUID | None = None,
+    handle: str | None = None,
+) -> Device:
+    """The same without a token: the device is known and waits for `give_first_token`."""
+    name = check_name(name)
     scopes = check_scopes(scopes)
     _check_space(session, agent_id, space_id)
     device = Device(
         agent_id=agent_id,
-        handle=_checked_handle(handle) if handle else propose_handle(session, name),
+        handle=check_handle_of_device(handle) if handle else propose_handle(session, name),
         name=name,
         scopes=scopes,
         space_id=space_id,
+        needs_enrolment=True,
     )
     if session.get(RetiredHandle, device.handle) is not None:
         raise Conflict(f"the handle {device.handle} was another's; choose one that nobody had", field="handle")
@@ -103,10 +119,25 @@ def add(
             raise
         raise Conflict(f"the handle {device.handle} is taken; choose another", field="handle") from None
     presence_records.create(session, device.device_id)
-    token = credentials.issue_for_device(session, device)
     _tell(session, device, "added", by)
     _audit(session, device, "added", by, after={"name": name, "handle": device.handle, "scopes": scopes})
-    return NewDevice(device, token)
+    return device
+
+
+def give_first_token(session: Session, device: Device, *, by: str) -> str:
+    """Give a device that has none its token, the only time it is seen.
+
+    Raises `Conflict` when the device is revoked, or has a token: that is for `rotate`.
+    """
+    session.refresh(device, with_for_update=True)
+    if device.revoked_at is not None:
+        raise Conflict(f"{device.handle} is revoked and gets no token; add it again under another handle")
+    if not device.needs_enrolment:
+        raise Conflict(f"{device.handle} has a token; rotate it")
+    token = credentials.issue_for_device(session, device)
+    _tell(session, device, "enrolled", by)
+    _audit(session, device, "enrolled", by)
+    return token
 
 
 def propose_handle(session: Session, name: str) -> str:
@@ -280,7 +311,7 @@ def change(
     Raises `Conflict` when it is no longer at `revision` (None: whatever it is), `Invalid` (name), and `NotFound` for
     another agent's space.
     """
-    name = _checked_name(name)
+    name = check_name(name)
     _check_space(session, device.agent_id, space_id)
     session.refresh(device, with_for_update=True)
     if device.deleted_at is not None:
@@ -355,7 +386,8 @@ def _audit(session: Session, device: Device, verb: str, by: str, **facts: Any) -
     )
 
 
-def _checked_name(name: str) -> str:
+def check_name(name: str) -> str:
+    """The name in one line; raises `Invalid`."""
     name = " ".join(name.split())
     if not name:
         raise Invalid("is required", field="name")
@@ -364,7 +396,8 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _checked_handle(handle: str) -> str:
+def check_handle_of_device(handle: str) -> str:
+    """The handle; raises `Invalid`."""
     try:
         return check_handle(handle)
     except BadName as error:

@@ -23,6 +23,8 @@ from hub_protocol.topics import Topics
 IDENTITY: Final = {
     "presence.updated": "device_id",
     "devices.updated": "device_id",
+    "claims.updated": "claim_id",
+    "enrolments.updated": "enrolment_id",
     "events.new": "event_id",
     "commands.updated": "command_id",
 }

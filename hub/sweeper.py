@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
-from hub import agents, commands, feed, idempotency, outbox, presence, presence_records
+from hub import agents, commands, enrolment_decisions, feed, idempotency, outbox, presence, presence_records
 from hub.access import credentials, traffic
 from hub.database import Database
 from hub.inbox.reply import PROBE_PREFIX
@@ -29,6 +29,8 @@ PAGE: Final = 500
 FEED_KEPT: Final = timedelta(days=1)
 # A longer pause between two sweeps (Postgres away, the machine asleep, a clock set) means that the hub was not there.
 LONGEST_PAUSE: Final = timedelta(seconds=5)
+# A code lives for a week at most, and what was enrolled with it may be looked up for a while.
+CODES_KEPT: Final = timedelta(days=30)
 DENIALS_KEPT: Final = timedelta(days=14)
 # A day is what previews look back on; its first hour began up to an hour earlier.
 TRAFFIC_KEPT: Final = timedelta(hours=26)
@@ -73,6 +75,7 @@ class Sweeper:
         with self._database.transaction() as session:
             commands.expire(session, now)
             credentials.end_overlaps(session, now)
+            enrolment_decisions.expire(session, now)
         # Swept, so Postgres is there. If it was not until now, what devices said meanwhile still waits to be stored.
         if not timedelta() <= now - self._swept_at <= LONGEST_PAUSE:
             self._able_since = now
@@ -131,6 +134,7 @@ def tidy(session: Session, now: datetime) -> None:
     session.execute(
         text("DELETE FROM personal_tokens WHERE expires_at < :before"), {"before": now - timedelta(days=30)}
     )
+    enrolment_decisions.forget(session, now - CODES_KEPT)
     idempotency.forget(session, now - idempotency.KEPT)
     traffic.forget(session, now - TRAFFIC_KEPT)
     log.debug("sweeper.tidied", feed_entries=removed)

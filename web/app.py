@@ -24,6 +24,7 @@ from web.pages import (
     audit,
     device_page,
     devices,
+    enrolment,
     events,
     integration_roles,
     integrations,
@@ -72,6 +73,9 @@ def create_app(settings: Settings) -> FastAPI:
 
     app.include_router(login.router)
     app.include_router(live.router)
+    # Before the devices: "claim" is no device's id.
+    app.include_router(enrolment.router)
+    app.include_router(enrolment.public)
     app.include_router(devices.router)
     app.include_router(device_page.router)
     app.include_router(events.router)

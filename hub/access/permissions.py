@@ -28,6 +28,7 @@ PERMISSIONS: Final[dict[str, Permission]] = {
     for permission in (
         Permission("devices:read", "see devices, their presence, configuration and commands", "guest"),
         Permission("devices:write", "add, change, rotate, revoke and delete devices", "admin"),
+        Permission("enrolments:read", "see devices that ask to join", "member"),
         Permission("commands:send", "tell devices what to do", "admin"),
         Permission("events:read", "read events", "guest"),
         Permission("events:write", "report events", "member"),

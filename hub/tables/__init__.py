@@ -26,6 +26,7 @@ from hub.tables.delivery import (
     RetainedTopic,
 )
 from hub.tables.devices import Command, CommandStep, Credential, Device, DevicePresence, RetiredHandle
+from hub.tables.enrolment import ClaimCode, Enrolment
 from hub.tables.identity import (
     Agent,
     AgentMembership,
@@ -59,6 +60,7 @@ __all__ = [
     "BrokerRetained",
     "BrokerSession",
     "BrokerState",
+    "ClaimCode",
     "Command",
     "CommandStep",
     "ConsentGrant",
@@ -67,6 +69,7 @@ __all__ = [
     "Denial",
     "Device",
     "DevicePresence",
+    "Enrolment",
     "Event",
     "FeedEntry",
     "FeedRevision",

@@ -12,9 +12,11 @@ from fastapi import FastAPI
 from fastapi.routing import RouteContext, iter_route_contexts
 from sqlalchemy import text
 
-from hub import commands, devices, identity, integrations
+from hub import claims, commands, devices, enrolment, identity, integrations
 from hub.access import personal_tokens
+from hub.claims import ClaimDraft
 from hub.database import Database
+from hub.enrolment import Statement
 from hub.settings import Settings
 from hub.tables import Agent, AgentMembership, Role, Space, UserSession
 from web.api.description import describe
@@ -25,6 +27,7 @@ NOT_AN_AGENTS = {
     "build": "a file of the product",
     "name": "a file of the product",
     "token": "a one-time link is its own secret; tests/web/test_login.py",
+    "own_enrolment_id": "who bears its secret belongs to no agent yet; tests/web/api/test_enrol.py",
 }
 # What every request may touch: that somebody was here.
 TOUCHED = {"user_sessions", "users", "personal_tokens", "idempotency_keys", "sign_in_brakes", "broker_sessions"}
@@ -71,6 +74,11 @@ def others(database: Database) -> Others:
         role = Role(agent_id=agent.agent_id, name="Their role")
         session.add(role)
         command = commands.request(session, device, "ping", {}, by="eve", ttl_s=600, now=now)
+        codes = [
+            claims.create(session, agent.agent_id, ClaimDraft(), by="eve", user_id=None, now=now) for _ in range(2)
+        ]
+        asked = enrolment.ask(session, codes[1].code, Statement("Their mast"), address="192.0.2.50", now=now)
+        assert isinstance(asked, enrolment.Standing)
         token, _ = personal_tokens.create(session, eve.user_id, "theirs", ["*"], now + timedelta(days=1), now)
         browser = UserSession(user_id=eve.user_id, token_hash="0" * 64, expires_at=now + timedelta(days=1))
         session.add(browser)
@@ -86,6 +94,8 @@ def others(database: Database) -> Others:
                 "role_id": str(role.role_id),
                 "user_id": str(eve.user_id),
                 "command_id": str(command.command_id),
+                "claim_id": str(codes[0].claim.claim_id),
+                "enrolment_id": str(asked.enrolment_id),
                 "token_id": str(token.token_id),
                 "session_id": str(browser.session_id),
                 "username": device.handle,

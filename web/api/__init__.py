@@ -2,9 +2,37 @@
 
 from fastapi import APIRouter
 
-from web.api import actions, agents, audit, description, devices, events, heartbeat, me, memories, spaces, tokens
+from web.api import (
+    actions,
+    agents,
+    audit,
+    description,
+    devices,
+    enrol,
+    enrolments,
+    events,
+    heartbeat,
+    me,
+    memories,
+    spaces,
+    tokens,
+)
 from web.api.problems import PROBLEMS
 
 router = APIRouter(responses=PROBLEMS)
-for part in (me, events, memories, actions, heartbeat, agents, spaces, devices, tokens, audit, description):
+for part in (
+    me,
+    enrol,
+    events,
+    memories,
+    actions,
+    heartbeat,
+    agents,
+    spaces,
+    devices,
+    enrolments,
+    tokens,
+    audit,
+    description,
+):
     router.include_router(part.router)

@@ -16,7 +16,7 @@ from hub.settings import Settings
 from hub_protocol.errors import BadName
 from hub_protocol.topics import Topics, check_handle
 from web.dependencies import AdminAgent, AgentContext, CurrentAgent, CurrentVisitor, Db, Now, WebSettings
-from web.pages import device_words
+from web.pages import device_words, enrolment
 from web.pages.ids import parse_ids
 from web.templating import redirect, render
 
@@ -31,7 +31,14 @@ def overview(request: Request, current: CurrentAgent, session: Db, now: Now) -> 
     """All satellites of the agent."""
     rev = feed.revision(session, current.agent_id)  # read first: what changes from here on is replayed by the page
     found = devices.overview(session, current.agent_id)
-    return render(request, "devices.html", rows=_rows(found, now), rev=rev, can_change=may_change(current))
+    return render(
+        request,
+        "devices.html",
+        rows=_rows(found, now),
+        rev=rev,
+        can_change=may_change(current),
+        **enrolment.joining(session, current, now),
+    )
 
 
 @router.get("/rows")

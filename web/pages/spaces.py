@@ -11,6 +11,7 @@ from hub.errors import Conflict, HubError
 from hub.spaces import NAME_MAX, SpaceView
 from web.dependencies import AdminAgent, AgentContext, CurrentAgent, CurrentVisitor, Db, Now
 from web.pages import device_words, payload
+from web.pages.devices import may_change
 from web.templating import local_url, redirect, render
 
 router = APIRouter(prefix="/spaces")
@@ -126,7 +127,7 @@ def _list(
         typed=typed,
         errors=errors or {},
         name_max=NAME_MAX,
-        can_change=_can_change(current),
+        can_change=may_change(current),
     )
 
 
@@ -155,9 +156,5 @@ def _one(
         events=events.page(session, current.agent_id, space_id=view.space_id, limit=EVENTS_SHOWN).items,
         payload=payload,
         name_max=NAME_MAX,
-        can_change=_can_change(current),
+        can_change=may_change(current),
     )
-
-
-def _can_change(current: AgentContext) -> bool:
-    return current.role in {"owner", "admin"}
