@@ -46,6 +46,15 @@ from hub.tables.legacy import (
     MigrationNote,
     RemoteDeviceMap,
 )
+from hub.tables.telemetry import (
+    TelemetryForgotten,
+    TelemetryHour,
+    TelemetryMinute,
+    TelemetrySample,
+    TelemetryStale,
+    TelemetryStream,
+    TelemetryWatch,
+)
 
 __all__ = [
     "Action",
@@ -89,6 +98,13 @@ __all__ = [
     "RoleGrant",
     "SignInBrake",
     "Space",
+    "TelemetryForgotten",
+    "TelemetryHour",
+    "TelemetryMinute",
+    "TelemetrySample",
+    "TelemetryStale",
+    "TelemetryStream",
+    "TelemetryWatch",
     "Traffic",
     "User",
     "UserSession",
