@@ -3,7 +3,7 @@
 A new one is made beside its table and then attached, which locks out neither readers nor writers.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -26,10 +26,10 @@ def make_ahead(session: Session, now: datetime) -> int:
 def ensure(session: Session, tier: Tier, wanted: Iterable[Partition]) -> int:
     """Make those of these partitions that are missing; returns how many that were."""
     by_name = {partition.name: partition for partition in wanted}
-    if not _missing(session, by_name):
+    if not _missing(session, tier, by_name):
         return 0
     session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-    missing = _missing(session, by_name)
+    missing = _missing(session, tier, by_name)
     for name in missing:
         _make(session, tier, by_name[name])
     return len(missing)
@@ -58,12 +58,16 @@ def drop(session: Session, partition: Partition) -> None:
     _execute(session, sql.SQL("DROP TABLE {}").format(sql.Identifier(partition.name)))
 
 
-def _missing(session: Session, names: Iterable[str]) -> list[str]:
-    rows = session.execute(
-        text("SELECT name FROM unnest(CAST(:names AS text[])) AS n (name) WHERE to_regclass(name) IS NULL"),
-        {"names": sorted(names)},
+def _missing(session: Session, tier: Tier, names: Collection[str]) -> list[str]:
+    # Read as rows: to_regclass would answer from what this connection remembers of the catalogue.
+    known = session.execute(
+        text(
+            "SELECT relname FROM pg_class WHERE relname = ANY(:names)"
+            " AND relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = CAST(:table AS regclass))"
+        ),
+        {"names": list(names), "table": tier.table},
     )
-    return list(rows.scalars())
+    return sorted(set(names) - set(known.scalars()))
 
 
 def _make(session: Session, tier: Tier, partition: Partition) -> None:

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, Literal
 
 # A Monday, from which all partitions and buckets are counted.
 ORIGIN: Final = datetime(2024, 1, 1, tzinfo=UTC)
@@ -25,7 +25,7 @@ class Partition:
 class Tier:
     """One table of the three: `bucket` is how long one row lasts (zero: a sample), `width` how long a partition."""
 
-    name: str
+    name: Literal["raw", "minutes", "hours"]
     table: str
     bucket: timedelta
     width: timedelta

@@ -199,6 +199,7 @@ EXACT = [
         m.Welcome(1, 15.0, ["presence:write"], 0, NOW),
         b'{"epoch":1,"heartbeat_s":15.0,"scopes":["presence:write"],"config_rev":0,"now":"2026-01-02T03:04:05.678000Z"}',
     ),
+    ("telemetry", m.Sample(NOW, 21.5), b'{"at":"2026-01-02T03:04:05.678000Z","value":21.5}'),
     ("receipt", m.Receipt(["e1", "c1:succeeded"]), b'{"ids":["e1","c1:succeeded"]}'),
     ("denied", m.Denied("publish", "t", "no", 7), b'{"action":"publish","topic":"t","reason":"no","epoch":7}'),
     (
