@@ -18,7 +18,7 @@ from hub.tables import Device, Space
 from hub_protocol.errors import BadName
 from hub_protocol.topics import Topics, check_handle, handle_from_name
 
-DEFAULT_SCOPES: Final = ("events:write", "presence:write", "commands:receive")
+DEFAULT_SCOPES: Final = ("events:write", "telemetry:write", "presence:write", "commands:receive")
 NAME_MAX: Final = 80
 REASON_MAX: Final = 200
 # A token that should go may not linger for longer than a day.

@@ -20,6 +20,7 @@ from web.pages import (
     access_scopes,
     access_sessions,
     access_try,
+    device_telemetry,
     devices,
     events,
     integration_roles,
@@ -69,6 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(login.router)
     app.include_router(live.router)
     app.include_router(devices.router)
+    app.include_router(device_telemetry.router)
     app.include_router(events.router)
     for page in (access_overview, access_roles, access_scopes, access_try, access_denials, access_sessions):
         app.include_router(page.router)

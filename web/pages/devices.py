@@ -17,7 +17,7 @@ from hub.settings import Settings
 from hub_protocol.errors import BadName
 from hub_protocol.topics import Topics, check_handle
 from web.dependencies import AdminAgent, AgentContext, CurrentAgent, CurrentVisitor, Db, Now, WebSettings
-from web.pages import device_words, payload
+from web.pages import device_telemetry, device_words, payload
 from web.pages.ids import parse_ids
 from web.templating import redirect, render
 
@@ -107,7 +107,9 @@ def add(
 
 
 @router.get("/{device_id}")
-def show(request: Request, device_id: UUID, current: CurrentAgent, session: Db, now: Now) -> Response:
+def show(
+    request: Request, device_id: UUID, current: CurrentAgent, session: Db, settings: WebSettings, now: Now
+) -> Response:
     """Everything about one satellite."""
     rev = feed.revision(session, current.agent_id)
     view = devices.view(session, current.agent_id, device_id)
@@ -123,6 +125,7 @@ def show(request: Request, device_id: UUID, current: CurrentAgent, session: Db, 
         payload=payload,
         rev=rev,
         can_change=_can_change(current),
+        **device_telemetry.facts(session, current, view, settings),
     )
 
 
