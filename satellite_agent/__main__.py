@@ -164,8 +164,8 @@ def send(
 def telemetry(config: Path | None, stream: str, value: float, **flags: str | None) -> None:
     """Give one sample to the running satellite, such as temperature 21.5.
 
-    It counts as measured now, is kept on disk, and goes out as soon as there is a connection. Exit codes: 0 taken, 2 the
-    sample is wrong, 69 no satellite runs.
+    It counts as measured now, is kept on disk, and goes out as soon as there is a connection. Exit codes: 0 taken,
+    2 the sample is wrong, 69 no satellite runs.
     """
     if not math.isfinite(value):
         _leave("value: must be a finite number", EXIT_USAGE)

@@ -20,6 +20,7 @@ from web.pages import (
     access_scopes,
     access_sessions,
     access_try,
+    audit,
     device_telemetry,
     devices,
     events,
@@ -75,6 +76,7 @@ def create_app(settings: Settings) -> FastAPI:
     for page in (access_overview, access_roles, access_scopes, access_try, access_denials, access_sessions):
         app.include_router(page.router)
     app.include_router(access_history.router)
+    app.include_router(audit.router)
     app.include_router(integrations.router)
     app.include_router(integration_roles.router)
     app.include_router(api.router)

@@ -2,9 +2,9 @@
 
 from fastapi import APIRouter
 
-from web.api import actions, description, devices, events, heartbeat, me, memories, telemetry, tokens
+from web.api import actions, audit, description, devices, events, heartbeat, me, memories, telemetry, tokens
 from web.api.problems import PROBLEMS
 
 router = APIRouter(responses=PROBLEMS)
-for part in (me, events, memories, actions, heartbeat, telemetry, devices, tokens, description):
+for part in (me, events, memories, actions, heartbeat, telemetry, devices, tokens, audit, description):
     router.include_router(part.router)

@@ -32,6 +32,7 @@ def needs(scope: str) -> Callable[..., Access]:
     def check(caller: CurrentCaller, agent: AgentChoice = None) -> Access:
         return Access(caller, caller.permit(scope, agent))
 
+    check.scope = scope  # type: ignore[attr-defined]  # for the documentation, which lists what each route needs
     return check
 
 
@@ -41,4 +42,5 @@ def needs_person(scope: str) -> Callable[..., Access]:
     def check(caller: CurrentPerson, agent: AgentChoice = None) -> Access:
         return Access(caller, caller.permit(scope, agent))
 
+    check.scope = scope  # type: ignore[attr-defined]
     return check

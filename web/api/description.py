@@ -5,7 +5,7 @@ from typing import Any, Final
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
-from fastapi.routing import APIRoute
+from fastapi.routing import RouteContext, iter_route_contexts
 
 from web.api.problems import ProblemBody
 
@@ -27,10 +27,15 @@ def openapi(request: Request) -> JSONResponse:
 
 def describe(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document of this app."""
-    routes = [one for one in app.routes if isinstance(one, APIRoute) and one.path.startswith(PREFIXES)]
-    document = get_openapi(title="Marvain", version="1", description=ABOUT, routes=routes)
+    document = get_openapi(title="Marvain", version="1", description=ABOUT, routes=api_routes(app))
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas["ProblemBody"] = ProblemBody.model_json_schema(ref_template="#/components/schemas/{model}")
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     return document
+
+
+def api_routes(app: FastAPI) -> list[RouteContext]:
+    """The routes that are described, in their order."""
+    routes = [one for one in iter_route_contexts(app.routes) if (one.path or "").startswith(PREFIXES)]
+    return [one for one in routes if one.include_in_schema]
