@@ -228,7 +228,7 @@ section.addEventListener("click", (event) => {
 
 function ask(name) {
   const dialog = document.getElementById("forget-dialog");
-  dialog.dataset.stream = name;
+  dialog.dataset.about = name;
   dialog.querySelector("[data-stream-name]").textContent = name;
   dialog.showModal();
 }
@@ -236,7 +236,7 @@ function ask(name) {
 document.getElementById("forget-dialog")?.querySelector("form").addEventListener("submit", async (event) => {
   event.preventDefault();
   const dialog = event.target.closest("dialog");
-  const stream = streams.get(dialog.dataset.stream);
+  const stream = streams.get(dialog.dataset.about);
   const button = event.submitter;
   if (!stream || button.getAttribute("aria-busy") === "true") return;
   button.setAttribute("aria-busy", "true");
