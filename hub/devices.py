@@ -18,7 +18,7 @@ from hub.tables import Device, RetiredHandle, Space
 from hub_protocol.errors import BadName
 from hub_protocol.topics import Topics, check_handle, handle_from_name
 
-DEFAULT_SCOPES: Final = ("events:write", "presence:write", "commands:receive")
+DEFAULT_SCOPES: Final = ("events:write", "telemetry:write", "presence:write", "commands:receive")
 NAME_MAX: Final = 80
 REASON_MAX: Final = 200
 # A token that should go may not linger for longer than a day.
@@ -343,7 +343,7 @@ def delete(session: Session, device: Device, typed: str, *, by: str) -> None:
     before = {"name": device.name, "handle": device.handle, "scopes": list(device.scopes)}
     if device.revoked_at is None:
         revoke(session, device, by=by, reason="deleted")
-    for table in ("role_assignments", "commands"):
+    for table in ("role_assignments", "commands", "telemetry_streams"):
         session.execute(text(f"DELETE FROM {table} WHERE device_id = :device"), {"device": device.device_id})
     # The hash of the last token stays, so that its bearer can be told why it is refused.
     device.deleted_at, device.deleted_by = datetime.now(UTC), by

@@ -78,6 +78,11 @@ class Settings(BaseSettings):
     # Addresses of proxies whose X-Forwarded-* headers count, separated by commas.
     trusted_proxies: str = ""
 
+    # For how many days telemetry is kept as it came, by the minute, and by the hour.
+    telemetry_raw_days: Annotated[int, Field(ge=7)] = 7
+    telemetry_minutes_days: Annotated[int, Field(ge=7)] = 90
+    telemetry_hours_days: Annotated[int, Field(ge=7)] = 5 * 366
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["console", "json"] = "console"
 

@@ -15,14 +15,17 @@ Direction = Literal["device to hub", "hub to device", "hub to browsers", "hub to
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One row: `template` is the topic below the root with `{placeholders}`; `max_bytes` bounds the payload."""
+    """One row: `template` is the topic below the root with `{placeholders}`; `max_bytes` bounds the payload.
+
+    `message` is what the payload decodes to: a type of `messages`, or a union of several.
+    """
 
     kind: str
     template: str
     direction: Direction
     qos: Literal[0, 1]
     retain: bool
-    message: type[msgspec.Struct]
+    message: Any
     max_bytes: int
     about: str
 
@@ -67,6 +70,16 @@ CATALOGUE: Final[tuple[Entry, ...]] = (
         messages.Event,
         65_536,
         "Something that happened; stored once by its `id`.",
+    ),
+    Entry(
+        "telemetry",
+        "d/{handle}/telemetry/{stream}",
+        "device to hub",
+        1,
+        False,
+        messages.Telemetry,
+        65_536,
+        "Samples of a numeric stream: a bare number, `{at, value}`, or a list of those; QoS 0 will do as well.",
     ),
     Entry(
         "cmd",
@@ -166,12 +179,12 @@ CATALOGUE: Final[tuple[Entry, ...]] = (
         False,
         messages.Feed,
         262_144,
-        "Changes for open pages; feeds are `presence`, `devices`, `events`, `commands` and `denials`.",
+        "Changes for open pages; feeds are `presence`, `devices`, `events`, `commands`, `denials` and `telemetry`.",
     ),
 )
 
 BY_KIND: Final = {entry.kind: entry for entry in CATALOGUE}
-FEEDS: Final = ("presence", "devices", "events", "commands", "denials")
+FEEDS: Final = ("presence", "devices", "events", "commands", "denials", "telemetry")
 
 _DECODERS: Final = {entry.kind: msgspec.json.Decoder(entry.message) for entry in CATALOGUE}
 # An odd number of backslashes before u0000: the escape itself, not a backslash followed by text.

@@ -13,6 +13,7 @@ from hub_protocol.topics import LEVEL_PATTERN
 
 # 2**53 - 1: the largest whole number that JavaScript and every JSON library carry without loss.
 MAX_SAFE_INTEGER = 9_007_199_254_740_991
+SAMPLES_MAX = 500
 # In Python `$` alone lets a line break pass at the end; this form says the same there and in JSON Schema.
 _LEVEL = rf"^{LEVEL_PATTERN}$(?!\n)"
 
@@ -25,6 +26,8 @@ MessageId = Annotated[str, Meta(pattern=_LEVEL, description="made by the device:
 Line = Annotated[str, Meta(max_length=500)]
 ShortText = Annotated[str, Meta(max_length=120)]
 Time = Annotated[datetime, Meta(tz=True)]
+# Far from where sums of doubles overflow.
+Value = Annotated[float, Meta(ge=-1e300, le=1e300, description="a finite number")]
 Object = dict[str, Any]
 
 
@@ -76,6 +79,17 @@ class Event(msgspec.Struct, omit_defaults=True):
     seq: Count = 0
     at: Time | None = None
     space: Annotated[str, Meta(max_length=120)] | None = None
+
+
+class Sample(msgspec.Struct):
+    """One value of a stream and when it was measured; stored once, however often it is sent."""
+
+    at: Time
+    value: Value
+
+
+# A bare number was measured when it arrives. Several samples need times that tell them apart.
+Telemetry = Value | Sample | Annotated[list[Sample], Meta(min_length=1, max_length=SAMPLES_MAX)]
 
 
 class Command(msgspec.Struct):

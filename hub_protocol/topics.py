@@ -88,6 +88,9 @@ class Topics:
     def event(self, handle: str, event_type: str) -> str:
         return self._device(handle, "event", check_level(event_type, "event type"))
 
+    def telemetry(self, handle: str, stream: str) -> str:
+        return self._device(handle, "telemetry", check_level(stream, "stream"))
+
     def command(self, handle: str, verb: str, command_id: str) -> str:
         return self._device(handle, "cmd", check_level(verb, "verb"), check_level(command_id, "command id"))
 

@@ -1,7 +1,8 @@
-"""The command line `marvain-satellite`: enrol, run the daemon, send an event, show its status."""
+"""The command line `marvain-satellite`: enrol, run the daemon, send events and samples, show its status."""
 
 import json
 import logging
+import math
 import os
 import sqlite3
 import sys
@@ -205,6 +206,31 @@ def send(
             "out with the running satellite or the next run",
             EXIT_UNAVAILABLE,
         )
+
+
+# A value may be negative, which is no flag.
+@main.command(context_settings={"ignore_unknown_options": True})
+@_shared
+@click.argument("stream")
+@click.argument("value", type=float)
+def telemetry(config: Path | None, stream: str, value: float, **flags: str | None) -> None:
+    """Give one sample to the running satellite, such as temperature 21.5.
+
+    It counts as measured now, is kept on disk, and goes out as soon as there is a connection. Exit codes: 0 taken,
+    2 the sample is wrong, 69 no satellite runs.
+    """
+    if not math.isfinite(value):
+        _leave("value: must be a finite number", EXIT_USAGE)
+    given = settings.gather(flags, os.environ, config)
+    _log_to_stderr(given, "error")
+    folder = settings.locate(given, os.environ)
+    try:
+        answer = control.ask(folder / "control.sock", {"do": "telemetry", "stream": stream, "value": value}, 5.0)
+    except control.ControlError as error:
+        _leave(str(error), EXIT_UNAVAILABLE)
+    if answer.get("ok") is not True:
+        code = EXIT_FAULT if answer.get("field") == "outbox" else EXIT_USAGE
+        _leave(f"{answer.get('field')}: {answer.get('rule')}", code)
 
 
 @main.command()

@@ -17,6 +17,7 @@ from satellite_agent.connection import Backoff, Unreachable, connect
 from satellite_agent.epoch import Epochs
 from satellite_agent.outbox import Outbox
 from satellite_agent.receipts import Receipts, Sent
+from satellite_agent.samples import Samples
 from satellite_agent.session import Parts, Session
 from satellite_agent.settings import Settings
 from satellite_agent.status import Status
@@ -34,18 +35,21 @@ class Agent:
     def __init__(self, settings: Settings, db: sqlite3.Connection, epochs: Epochs, verbs: Mapping[str, Verb]) -> None:
         self.status = Status(settings, db)
         self.outbox = Outbox(db)
+        self.samples = Samples(db)
         clock, to_send = Clock(), asyncio.Event()
         self._parts = Parts(
             settings=settings,
             epochs=epochs,
             verbs=verbs,
             outbox=self.outbox,
+            samples=self.samples,
             commands=Commands(db, self.outbox, verbs, clock, to_send.set),
             clock=clock,
             status=self.status,
             receipts=Receipts(),
             started=time.monotonic(),
             to_send=to_send,
+            measured=asyncio.Event(),
             stopping=asyncio.Event(),
         )
 
@@ -77,6 +81,11 @@ class Agent:
         self._parts.receipts.expect(event_id)
         self._parts.to_send.set()
         return event_id
+
+    def measure(self, stream: str, value: float) -> None:
+        """Take a sample, of now; raises `ProtocolError` or `OutboxError`."""
+        self.samples.add(stream, value, self._parts.clock.now())
+        self._parts.measured.set()
 
     async def answer(self, event_id: str, timeout_s: float) -> Sent:
         """Wait until the hub has stored or refused an event given to `send`, or the time is over."""

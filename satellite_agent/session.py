@@ -26,6 +26,8 @@ from satellite_agent.delivery import Delivery
 from satellite_agent.epoch import Epochs
 from satellite_agent.outbox import Outbox, OutboxError, Row, wire
 from satellite_agent.receipts import Receipts
+from satellite_agent.samples import Samples
+from satellite_agent.samples import wire as wire_samples
 from satellite_agent.settings import Settings
 from satellite_agent.status import Status
 from satellite_agent.verbs.verb import Verb
@@ -51,12 +53,14 @@ class Parts:
     epochs: Epochs
     verbs: Mapping[str, Verb]
     outbox: Outbox
+    samples: Samples
     commands: Commands
     clock: Clock
     status: Status
     receipts: Receipts
     started: float
     to_send: asyncio.Event
+    measured: asyncio.Event
     stopping: asyncio.Event
 
 
@@ -99,7 +103,7 @@ class Session:
                 log.warning("the broker does not let this device subscribe to %s", topic)
         state = catalogue.encode(State("online", self._epoch))
         await self._client.publish(topics.state(handle), state, qos=1, retain=True)
-        await _until_first(self._greet(), self._beat(), self._deliver())
+        await _until_first(self._greet(), self._beat(), self._deliver(), self._deliver_samples())
 
     async def _greet(self) -> None:
         hello = Hello(
@@ -146,11 +150,7 @@ class Session:
                     await self._pace_changed.wait()
 
     async def _deliver(self) -> None:
-        # What is said before the hub has answered may reach a broker that keeps it for nobody; on disk it is safe. But
-        # a device may be allowed to send events and not to say hello: it is not answered, and speaks all the same.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(WELCOME_WITHIN_S):
-                await _until_first(self._welcomed.wait(), self._hello_denied.wait())
+        await self._greeted()
         while True:
             self._parts.to_send.clear()
             now = time.monotonic()
@@ -163,17 +163,37 @@ class Session:
                     async with asyncio.timeout(None if again is None else max(0.05, again - now)):
                         await self._parts.to_send.wait()
 
+    async def _deliver_samples(self) -> None:
+        await self._greeted()
+        while True:
+            self._parts.measured.clear()
+            for stream, rows in self._parts.samples.take(self._parts.clock.now()).items():
+                payload = wire_samples([sample for _, sample in rows])
+                if await self._publish(self._topics.telemetry(self._settings.handle, stream), payload, qos=1):
+                    self._parts.samples.drop(seq for seq, _ in rows)
+            if not self._parts.samples.backlog:
+                await self._parts.measured.wait()
+
+    async def _greeted(self) -> None:
+        # What is said before the hub has answered may reach a broker that keeps it for nobody; on disk it is safe. But
+        # a device may be allowed to send events and not to say hello: it is not answered, and speaks all the same.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(WELCOME_WITHIN_S):
+                await _until_first(self._welcomed.wait(), self._hello_denied.wait())
+
     async def _send(self, row: Row) -> None:
         topic, payload = wire(row, self._topics, self._settings.handle, self._epoch)
         await self._publish(topic, payload, qos=1)
 
-    async def _publish(self, topic: str, payload: bytes, *, qos: int) -> None:
+    async def _publish(self, topic: str, payload: bytes, *, qos: int) -> bool:
         # Whether the connection still lives is the listener's to say: it must first read what the hub said last.
         try:
             await self._client.publish(topic, payload, qos=qos)
         except aiomqtt.MqttError as error:
             log.debug("publishing to %s: %s", topic, error)
             await asyncio.sleep(1)
+            return False
+        return True
 
     # --- listening --------------------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from web.pages import (
     agents,
     audit,
     device_page,
+    device_telemetry,
     devices,
     enrolment,
     events,
@@ -78,6 +79,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(enrolment.public)
     app.include_router(devices.router)
     app.include_router(device_page.router)
+    app.include_router(device_telemetry.router)
     app.include_router(events.router)
     for page in (access_overview, access_roles, access_scopes, access_try, access_denials, access_sessions):
         app.include_router(page.router)

@@ -114,7 +114,7 @@ def _everybody(session: Session, agent_id: uuid.UUID, root: str) -> list[tuple[P
         found.append((view, principal))
     found.sort(key=lambda one: (one[0].kind, one[0].name.casefold(), one[0].username))
     for row in session.execute(text(_MEMBERS), {"agent_id": agent_id}):
-        page = _page(row.user_id, agent_id, row.agent_name, root)
+        page = _page(row.user_id, agent_id, row.agent_name, row.role, root)
         found.append((_view_of(page, row.name, row.user_id, (row.role,)), page))
     hub = principals.hub_principal(root)
     found.append((_view_of(hub, "Hub", None, ()), hub))
@@ -125,13 +125,13 @@ def _view_of(principal: Principal, name: str, id_: uuid.UUID | None, roles: tupl
     return PrincipalView(principal.username, principal.kind, name, id_, principal.scopes, roles, principal.grants)
 
 
-def _page(user_id: uuid.UUID, agent_id: uuid.UUID, agent_name: str, root: str) -> Principal:
+def _page(user_id: uuid.UUID, agent_id: uuid.UUID, agent_name: str, role: str, root: str) -> Principal:
     """What any page of a member is to this agent; its other agents are nobody's business here."""
     return Principal(
         username=f"{BROWSER_PREFIX}{user_id}",
         kind="browser",
         grants=(
-            Grant("subscribe", f"{root}/ui/{agent_id}/#", f"membership of {agent_name}"),
+            *principals.page_grants(agent_id, agent_name, role, root),
             Grant("subscribe", f"{root}/hub/status", "every browser"),
         ),
         root=root,

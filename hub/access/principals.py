@@ -13,8 +13,11 @@ from hub.access import role_grants
 from hub.access.grants import Action, Book, Grant
 from hub.access.scopes import device_grants
 from hub.settings import HUB_USERNAME
+from hub_protocol.catalogue import FEEDS
 from hub_protocol.topics import Topics
 
+# Guests read no samples.
+FEEDS_OF_GUESTS: Final = tuple(feed for feed in FEEDS if feed != "telemetry")
 Kind = Literal["device", "browser", "integration", "hub"]
 
 BROWSER_PREFIX: Final = "ui_"
@@ -132,6 +135,14 @@ def integration_grants(handle: str, root: str) -> tuple[Grant, ...]:
     )
 
 
+def page_grants(agent_id: uuid.UUID, agent_name: str, role: str, root: str) -> tuple[Grant, ...]:
+    """What the pages of a member with this role may hear of the agent."""
+    return tuple(
+        Grant("subscribe", f"{root}/ui/{agent_id}/{feed}", f"membership of {agent_name}")
+        for feed in (FEEDS_OF_GUESTS if role == "guest" else ("#",))
+    )
+
+
 _EVERY_INTEGRATION: Final = "every integration"
 
 
@@ -214,7 +225,7 @@ def _browsers(session: Session, names: Sequence[str] | None, root: str, now: dat
         return {}
     memberships = session.execute(
         text(
-            "SELECT m.user_id, a.agent_id, a.name FROM agent_memberships m JOIN agents a USING (agent_id)"
+            "SELECT m.user_id, a.agent_id, a.name, m.role FROM agent_memberships m JOIN agents a USING (agent_id)"
             " WHERE m.user_id = ANY(:users) AND m.role <> 'blocked' AND m.revoked_at IS NULL AND NOT a.disabled"
             " ORDER BY a.agent_id"
         ),
@@ -226,7 +237,7 @@ def _browsers(session: Session, names: Sequence[str] | None, root: str, now: dat
     found: dict[str, Principal] = {}
     for row in rows:
         seen = agents.get(row.user_id, [])
-        feeds = [Grant("subscribe", f"{root}/ui/{one.agent_id}/#", f"membership of {one.name}") for one in seen]
+        feeds = [grant for one in seen for grant in page_grants(one.agent_id, one.name, one.role, root)]
         found[row.username] = Principal(
             username=row.username,
             kind="browser",

@@ -36,7 +36,7 @@ VOCABULARY: Final[dict[str, Scope]] = {
         ),
         Scope("events:write", "report events", (("publish", "d/{handle}/event/+"),)),
         Scope("events:read", "read the events of its agent", (("publish", "d/{handle}/request/events/+"),)),
-        Scope("telemetry:write", "send samples", (("publish", "d/{handle}/telemetry/+"),), is_served=False),
+        Scope("telemetry:write", "send samples", (("publish", "d/{handle}/telemetry/+"),)),
         Scope(
             "commands:receive",
             "be told what to do, and answer",

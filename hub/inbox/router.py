@@ -12,7 +12,7 @@ from sqlmodel import Session
 
 from hub import commands, presence, presence_records
 from hub.access import denials
-from hub.inbox import event, hello, reply, request, senders
+from hub.inbox import event, hello, reply, request, senders, telemetry
 from hub.inbox.envelope import Accepted, Incoming, Outcome
 from hub.presence import Evidence, Heard
 from hub.presence_records import Known
@@ -25,10 +25,11 @@ log = structlog.get_logger(__name__)
 Handler = Callable[[Session, Sequence[Accepted[Any]], Outcome], None]
 
 # What the hub listens to. `state` and `heartbeat` are evidence of presence and nothing more.
-KINDS: Final = ("state", "hello", "heartbeat", "event", "reply", "request")
+KINDS: Final = ("state", "hello", "heartbeat", "event", "telemetry", "reply", "request")
 HANDLERS: Final[dict[str, Handler]] = {
     "hello": hello.handle,
     "event": event.handle,
+    "telemetry": telemetry.handle,
     "reply": reply.handle,
     "request": request.handle,
 }
@@ -52,12 +53,12 @@ def process(session: Session, batch: Sequence[Incoming], root: str) -> Outcome:
             outcome.refuse(topic.handle, incoming, "there is no device with this handle that may speak")
             continue
         before = evidence[topic.handle]
-        if presence.is_stale(before, message.epoch):
+        heard = _heard(topic.kind, incoming, message)
+        if presence.is_stale(before, heard.epoch):
             _refuse_stale(topic, incoming, message, before, outcome)
             continue
-        heard = _heard(topic.kind, incoming, message)
-        evidence[topic.handle] = presence.hear(before, heard)
-        if not incoming.retained:
+        after = evidence[topic.handle] = presence.hear(before, heard)
+        if not incoming.retained and after.last_heard_at == incoming.received_at:
             outcome.heard.append((sender.known.agent_id, sender.known.device_id, incoming.received_at))
         accepted.setdefault(topic.kind, []).append(Accepted(incoming, sender, topic.levels, message))
     presence_records.save(
@@ -117,7 +118,7 @@ def _parse(incoming: Incoming, root: str, outcome: Outcome) -> tuple[Incoming, P
 def _heard(kind: str, incoming: Incoming, message: Any) -> Heard:
     return Heard(
         kind,  # type: ignore[arg-type]  # one of KINDS, which are the kinds of Heard
-        message.epoch,
+        None if kind == "telemetry" else message.epoch,
         incoming.received_at,
         state=message.state if kind == "state" else "online",
         until=message.until if kind == "state" else None,

@@ -48,6 +48,15 @@ from hub.tables.legacy import (
     MigrationNote,
     RemoteDeviceMap,
 )
+from hub.tables.telemetry import (
+    TelemetryForgotten,
+    TelemetryHour,
+    TelemetryMinute,
+    TelemetrySample,
+    TelemetryStale,
+    TelemetryStream,
+    TelemetryWatch,
+)
 
 __all__ = [
     "Action",
@@ -95,6 +104,13 @@ __all__ = [
     "RoleGrant",
     "SignInBrake",
     "Space",
+    "TelemetryForgotten",
+    "TelemetryHour",
+    "TelemetryMinute",
+    "TelemetrySample",
+    "TelemetryStale",
+    "TelemetryStream",
+    "TelemetryWatch",
     "Traffic",
     "User",
     "UserSession",

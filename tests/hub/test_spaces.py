@@ -8,6 +8,7 @@ from hub import audit, devices, events, reporting, spaces
 from hub.access import callers
 from hub.errors import Conflict, Invalid, NotFound
 from hub.tables import Agent
+from hub.telemetry import streams
 
 
 @pytest.mark.parametrize("name", ["", "  ", "x" * 81, "a\nb\x07"])
@@ -62,6 +63,9 @@ def test_in_a_private_space_nothing_is_stored_and_the_device_is_told(session, ag
         )
     assert refused.value.field == "space"
     assert [one.type for one in events.page(session, agent.agent_id).items] == ["before"], "what was there stays"
+    sampled = say(("porch/telemetry/warmth", b"21.5"))
+    assert [one.reason for one in sampled.denied.values()] == [spaces.PRIVATE]
+    assert streams.of_device(session, agent.agent_id, device.device_id) == []
     spaces.change(session, agent.agent_id, space.space_id, privacy_mode=False, by="ann@example.org")
     assert say(("porch/event/after", {"id": "e3", "epoch": 1, "payload": {}})).receipts
     assert [one.action for one in audit.entries(session, agent.agent_id)[:2]] == [

@@ -54,7 +54,7 @@ class Broker:
             "pattern read marvain/v1/d/%u/receipt\npattern read marvain/v1/d/%u/denied\n"
             "pattern write marvain/v1/d/%u/state\npattern write marvain/v1/d/%u/hello\n"
             "pattern write marvain/v1/d/%u/heartbeat\npattern write marvain/v1/d/%u/event/+\n"
-            "pattern write marvain/v1/d/%u/reply/+\n"
+            "pattern write marvain/v1/d/%u/reply/+\npattern write marvain/v1/d/%u/telemetry/+\n"
         )
         (folder / "mosquitto.conf").write_text(
             f"user root\nallow_anonymous false\npassword_file {self._passwords}\nacl_file {folder / 'acl'}\n"
@@ -156,7 +156,7 @@ class Hub:
 
     def _on_message(self, _client: Any, _data: Any, message: mqtt.MQTTMessage) -> None:
         parsed = catalogue.parse_topic(message.topic)
-        if parsed is None or parsed.kind not in ("state", "hello", "heartbeat", "event", "reply"):
+        if parsed is None or parsed.kind not in ("state", "hello", "heartbeat", "event", "telemetry", "reply"):
             return
         content = catalogue.decode(parsed.kind, message.payload)
         self.heard.append(Heard(parsed, content, message.retain))

@@ -15,6 +15,7 @@ from web.api import (
     me,
     memories,
     spaces,
+    telemetry,
     tokens,
 )
 from web.api.problems import PROBLEMS
@@ -27,6 +28,7 @@ for part in (
     memories,
     actions,
     heartbeat,
+    telemetry,
     agents,
     spaces,
     devices,

@@ -13,7 +13,7 @@ from hub.access.scopes import VOCABULARY
 from hub.errors import Conflict, HubError
 from hub.settings import Settings
 from web.dependencies import AdminAgent, AgentContext, CurrentAgent, CurrentVisitor, Db, Now, WebSettings
-from web.pages import device_words, payload
+from web.pages import device_telemetry, device_words, payload
 from web.pages.change_words import Change, in_words
 from web.pages.devices import may_change
 from web.templating import local_url, redirect, render
@@ -123,6 +123,7 @@ def _page(
         now=now,
         is_member=is_member,
         can_change=may_change(current),
+        **device_telemetry.facts(session, current, view, settings),
     )
 
 
