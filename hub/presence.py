@@ -50,7 +50,7 @@ class Evidence:
 class Heard:
     """One message of a device: its kind by the catalogue, its epoch, when it came, and what the kind adds."""
 
-    kind: Literal["state", "hello", "heartbeat", "event", "reply"]
+    kind: Literal["state", "hello", "heartbeat", "event", "reply", "config_reply"]
     epoch: int
     at: datetime
     state: Literal["online", "sleeping", "bye", "lost"] = "online"
@@ -97,7 +97,7 @@ def hear(evidence: Evidence, heard: Heard) -> Evidence:
         return _settle(replace(evidence, asleep_until=until), "sleeping", "said it sleeps", heard.at)
     if evidence.verdict == "online" and not is_new:
         return replace(evidence, probes=0, probed_at=None)
-    if evidence.verdict == "sleeping" and not is_new and heard.kind in ("event", "reply"):
+    if evidence.verdict == "sleeping" and not is_new and heard.kind in ("event", "reply", "config_reply"):
         return evidence  # what it said just before it fell asleep may arrive after the word that it sleeps
     return _settle(evidence, "online", "connected" if is_new else f"heard again ({heard.kind})", heard.at)
 

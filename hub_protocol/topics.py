@@ -94,6 +94,12 @@ class Topics:
     def reply(self, handle: str, command_id: str) -> str:
         return self._device(handle, "reply", check_level(command_id, "command id"))
 
+    def config(self, handle: str) -> str:
+        return self._device(handle, "config")
+
+    def config_reply(self, handle: str) -> str:
+        return self._device(handle, "config_reply")
+
     def welcome(self, handle: str) -> str:
         return self._device(handle, "welcome")
 

@@ -17,6 +17,7 @@ from hub.tables.access import (
 )
 from hub.tables.delivery import DeadLetter, Denial, FeedEntry, FeedRevision, OutboxMessage, RetainedTopic
 from hub.tables.devices import Command, CommandStep, Credential, Device, DevicePresence
+from hub.tables.groups import BatchSkip, CommandBatch, DeviceConfig, DeviceConfigRevision, DeviceTag
 from hub.tables.identity import Agent, AgentMembership, OneTimeLink, SignInBrake, Space, User, UserSession
 from hub.tables.knowledge import Action, AuditState, ConsentGrant, Event, Memory, Person, Presence
 from hub.tables.legacy import (
@@ -37,17 +38,22 @@ __all__ = [
     "AgentToken",
     "AuditEntry",
     "AuditState",
+    "BatchSkip",
     "BrokerRetained",
     "BrokerSession",
     "BrokerState",
     "Command",
+    "CommandBatch",
     "CommandStep",
     "ConsentGrant",
     "Credential",
     "DeadLetter",
     "Denial",
     "Device",
+    "DeviceConfig",
+    "DeviceConfigRevision",
     "DevicePresence",
+    "DeviceTag",
     "Event",
     "FeedEntry",
     "FeedRevision",
