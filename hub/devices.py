@@ -60,6 +60,7 @@ class DeviceView:
     bound_s: float
     epoch: int
     hello: dict[str, Any]
+    tags: list[str]
     last_command: dict[str, Any] | None
     last_denial: dict[str, Any] | None
 
@@ -144,14 +145,17 @@ def by_handle(session: Session, handle: str) -> Device:
     return device
 
 
-def overview(session: Session, agent_id: uuid.UUID, ids: list[uuid.UUID] | None = None) -> list[DeviceView]:
-    """All devices of an agent, or those of `ids` that are the agent's, by name; those revoked come last."""
+def overview(
+    session: Session, agent_id: uuid.UUID, ids: list[uuid.UUID] | None = None, *, tag: str | None = None
+) -> list[DeviceView]:
+    """All devices of an agent, or those of `ids` or with `tag`, by name; revoked ones come last."""
     rows = session.execute(
         text(
             "SELECT d.device_id, d.handle, d.name, d.agent_id, d.space_id, s.name AS space_name, d.scopes, d.metadata,"
             " d.created_at, d.revoked_at, d.revoked_by, d.revoked_reason, d.needs_enrolment,"
             " c.created_at AS token_created_at, p.epoch, p.verdict, p.why, p.since, p.heartbeat_s, p.last_heard_at,"
             " p.last_hello_at, p.last_heartbeat_at, p.asleep_until, p.probes, p.probed_at, p.hello,"
+            " ARRAY(SELECT t.tag FROM device_tags AS t WHERE t.device_id = d.device_id ORDER BY t.tag) AS tags,"
             " command.facts AS last_command, denial.facts AS last_denial"
             " FROM devices AS d JOIN device_presence AS p USING (device_id)"
             " LEFT JOIN spaces AS s USING (space_id)"
@@ -165,9 +169,11 @@ def overview(session: Session, agent_id: uuid.UUID, ids: list[uuid.UUID] | None 
             " FROM denials AS y WHERE y.device_id = d.device_id AND y.last_at > now() - interval '1 day'"
             " ORDER BY y.last_at DESC LIMIT 1) AS denial ON true"
             " WHERE d.agent_id = :agent AND (CAST(:ids AS uuid[]) IS NULL OR d.device_id = ANY(:ids))"
+            " AND (CAST(:tag AS text) IS NULL OR d.device_id IN"
+            " (SELECT t.device_id FROM device_tags AS t WHERE t.agent_id = :agent AND t.tag = :tag))"
             " ORDER BY d.revoked_at IS NOT NULL, lower(d.name), d.handle"
         ),
-        {"agent": agent_id, "ids": ids},
+        {"agent": agent_id, "ids": ids, "tag": tag},
     )
     return [_view(row) for row in rows]
 
@@ -200,7 +206,7 @@ def revoke(session: Session, device: Device, *, by: str, reason: str = "") -> No
     session.refresh(device)
     told = f"this device was revoked by {by}" + (f": {reason}" if reason else "")
     _end_session(session, device, f"revoked by {by}" + (f": {reason}" if reason else ""))
-    outbox.purge(session, [_TOPICS.state(device.handle), _TOPICS.presence(device.handle)])
+    outbox.purge(session, [make(device.handle) for make in (_TOPICS.state, _TOPICS.presence, _TOPICS.config)])
     session.execute(
         text(
             "WITH held AS (SELECT command_id FROM commands WHERE device_id = :device AND finished_at IS NULL "

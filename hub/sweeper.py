@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
-from hub import commands, feed, outbox, presence, presence_records
+from hub import batches, command_ends, feed, outbox, presence, presence_records
 from hub.access import traffic
 from hub.database import Database
 from hub.inbox.reply import PROBE_PREFIX
@@ -30,6 +30,7 @@ LONGEST_PAUSE: Final = timedelta(seconds=5)
 DENIALS_KEPT: Final = timedelta(days=14)
 # A day is what previews look back on; its first hour began up to an hour earlier.
 TRAFFIC_KEPT: Final = timedelta(hours=26)
+COMMANDS_KEPT: Final = timedelta(days=90)
 _TOPICS: Final = Topics.below_root()
 
 
@@ -60,7 +61,7 @@ class Sweeper:
 
     def _sweep(self, now: datetime) -> None:
         with self._database.transaction() as session:
-            commands.expire(session, now)
+            command_ends.expire(session, now)
         # Swept, so Postgres is there. If it was not until now, what devices said meanwhile still waits to be stored.
         if not timedelta() <= now - self._swept_at <= LONGEST_PAUSE:
             self._able_since = now
@@ -101,7 +102,8 @@ def judge(
 
 
 def tidy(session: Session, now: datetime) -> None:
-    """Remove what has had its time: old feed entries, credentials of closed pages, ended sessions, links, refusals.
+    """Remove what has had its time: old feed entries, credentials of closed pages, ended sessions, links, refusals,
+    commands that are over.
 
     The audit is kept for good.
     """
@@ -117,4 +119,6 @@ def tidy(session: Session, now: datetime) -> None:
     )
     session.execute(text("DELETE FROM denials WHERE minute < :before"), {"before": now - DENIALS_KEPT})
     traffic.forget(session, now - TRAFFIC_KEPT)
+    command_ends.forget(session, now - COMMANDS_KEPT)
+    batches.forget(session, now - COMMANDS_KEPT)
     log.debug("sweeper.tidied", feed_entries=removed)

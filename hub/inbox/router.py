@@ -12,7 +12,7 @@ from sqlmodel import Session
 
 from hub import commands, presence, presence_records
 from hub.access import denials
-from hub.inbox import event, hello, reply, senders
+from hub.inbox import config_reply, event, hello, reply, senders
 from hub.inbox.envelope import Accepted, Incoming, Outcome
 from hub.presence import Evidence, Heard
 from hub.presence_records import Known
@@ -25,8 +25,13 @@ log = structlog.get_logger(__name__)
 Handler = Callable[[Session, Sequence[Accepted[Any]], Outcome], None]
 
 # What the hub listens to. `state` and `heartbeat` are evidence of presence and nothing more.
-KINDS: Final = ("state", "hello", "heartbeat", "event", "reply")
-HANDLERS: Final[dict[str, Handler]] = {"hello": hello.handle, "event": event.handle, "reply": reply.handle}
+KINDS: Final = ("state", "hello", "heartbeat", "event", "reply", "config_reply")
+HANDLERS: Final[dict[str, Handler]] = {
+    "hello": hello.handle,
+    "event": event.handle,
+    "reply": reply.handle,
+    "config_reply": config_reply.handle,
+}
 
 
 def subscriptions(root: str) -> list[str]:
@@ -70,7 +75,7 @@ def parked(incoming: Incoming, root: str) -> Outcome:
     """What to tell the device whose message could not be stored and is kept among the dead letters."""
     outcome = Outcome()
     topic = parse_topic(incoming.topic, root)
-    if topic is not None and topic.kind in ("event", "reply"):
+    if topic is not None and topic.kind in ("event", "reply", "config_reply"):
         message_id = None
         if topic.kind == "event":
             with contextlib.suppress(Malformed):

@@ -184,9 +184,11 @@ EXACT = [
     ("config", m.Config(7, {"log_level": "debug"}), b'{"rev":7,"values":{"log_level":"debug"}}'),
     (
         "config_reply",
-        m.ConfigReply(3, 7, False, "heartbeat_s", {"heartbeat_s": "is 1 to 86400"}, {"heartbeat_s": 15}),  # noqa: FBT003
-        b'{"epoch":3,"rev":7,"ok":false,"error":"heartbeat_s","refused":{"heartbeat_s":"is 1 to 86400"},'
-        b'"reported":{"heartbeat_s":15}}',
+        m.ConfigReply(3, 7, False, "heartbeat_s", {"heartbeat_s": "is 1 to 86400"}, {"heartbeat_s": 15}),
+        (
+            b'{"epoch":3,"rev":7,"ok":false,"error":"heartbeat_s","refused":{"heartbeat_s":"is 1 to 86400"},'
+            b'"reported":{"heartbeat_s":15}}'
+        ),
     ),
     ("receipt", m.Receipt(["e1", "c1:succeeded"]), b'{"ids":["e1","c1:succeeded"]}'),
     ("denied", m.Denied("publish", "t", "no", 7), b'{"action":"publish","topic":"t","reason":"no","epoch":7}'),
