@@ -12,8 +12,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
-from hub import batches, command_ends, feed, outbox, presence, presence_records
-from hub.access import traffic
+from hub import batches, command_ends, feed, idempotency, outbox, presence, presence_records
+from hub.access import credentials, traffic
 from hub.database import Database
 from hub.inbox.reply import PROBE_PREFIX
 from hub_protocol import messages
@@ -62,6 +62,7 @@ class Sweeper:
     def _sweep(self, now: datetime) -> None:
         with self._database.transaction() as session:
             command_ends.expire(session, now)
+            credentials.end_overlaps(session, now)
         # Swept, so Postgres is there. If it was not until now, what devices said meanwhile still waits to be stored.
         if not timedelta() <= now - self._swept_at <= LONGEST_PAUSE:
             self._able_since = now
@@ -118,6 +119,10 @@ def tidy(session: Session, now: datetime) -> None:
         text("DELETE FROM sign_in_brakes WHERE last_failure_at < :before"), {"before": now - timedelta(days=1)}
     )
     session.execute(text("DELETE FROM denials WHERE minute < :before"), {"before": now - DENIALS_KEPT})
+    session.execute(
+        text("DELETE FROM personal_tokens WHERE expires_at < :before"), {"before": now - timedelta(days=30)}
+    )
+    idempotency.forget(session, now - idempotency.KEPT)
     traffic.forget(session, now - TRAFFIC_KEPT)
     command_ends.forget(session, now - COMMANDS_KEPT)
     batches.forget(session, now - COMMANDS_KEPT)

@@ -100,6 +100,12 @@ class Topics:
     def config_reply(self, handle: str) -> str:
         return self._device(handle, "config_reply")
 
+    def request(self, handle: str, op: str, request_id: str) -> str:
+        return self._device(handle, "request", check_level(op, "operation"), check_level(request_id, "request id"))
+
+    def response(self, handle: str, request_id: str) -> str:
+        return self._device(handle, "response", check_level(request_id, "request id"))
+
     def welcome(self, handle: str) -> str:
         return self._device(handle, "welcome")
 

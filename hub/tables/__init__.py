@@ -15,10 +15,27 @@ from hub.tables.access import (
     RoleGrant,
     Traffic,
 )
-from hub.tables.delivery import DeadLetter, Denial, FeedEntry, FeedRevision, OutboxMessage, RetainedTopic
+from hub.tables.delivery import (
+    DeadLetter,
+    Denial,
+    FeedEntry,
+    FeedRevision,
+    IdempotencyKey,
+    OutboxMessage,
+    RetainedTopic,
+)
 from hub.tables.devices import Command, CommandStep, Credential, Device, DevicePresence
 from hub.tables.groups import BatchSkip, CommandBatch, DeviceConfig, DeviceConfigRevision, DeviceTag
-from hub.tables.identity import Agent, AgentMembership, OneTimeLink, SignInBrake, Space, User, UserSession
+from hub.tables.identity import (
+    Agent,
+    AgentMembership,
+    OneTimeLink,
+    PersonalToken,
+    SignInBrake,
+    Space,
+    User,
+    UserSession,
+)
 from hub.tables.knowledge import Action, AuditState, ConsentGrant, Event, Memory, Person, Presence
 from hub.tables.legacy import (
     AgentToken,
@@ -57,6 +74,7 @@ __all__ = [
     "Event",
     "FeedEntry",
     "FeedRevision",
+    "IdempotencyKey",
     "Integration",
     "LegacyActionStatus",
     "LegacyDeviceToken",
@@ -68,6 +86,7 @@ __all__ = [
     "OneTimeLink",
     "OutboxMessage",
     "Person",
+    "PersonalToken",
     "Presence",
     "RemoteDeviceMap",
     "RetainedTopic",
