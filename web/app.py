@@ -20,6 +20,10 @@ from web.pages import (
     access_scopes,
     access_sessions,
     access_try,
+    batches,
+    device_commands,
+    device_config,
+    device_tags,
     devices,
     events,
     integration_roles,
@@ -71,6 +75,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(devices.router)
     app.include_router(events.router)
     for page in (access_overview, access_roles, access_scopes, access_try, access_denials, access_sessions):
+        app.include_router(page.router)
+    for page in (device_tags, device_commands, device_config, batches):
         app.include_router(page.router)
     app.include_router(access_history.router)
     app.include_router(integrations.router)

@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Form, Query, Request, Response
 from sqlmodel import Session
 
-from hub import commands, devices, feed, identity
+from hub import commands, devices, feed, identity, tags
 from hub.access import denials
 from hub.access.scopes import VOCABULARY
 from hub.devices import DEFAULT_SCOPES, NAME_MAX, DeviceView
@@ -17,30 +17,39 @@ from hub.settings import Settings
 from hub_protocol.errors import BadName
 from hub_protocol.topics import Topics, check_handle
 from web.dependencies import AdminAgent, AgentContext, CurrentAgent, CurrentVisitor, Db, Now, WebSettings
-from web.pages import device_words, payload
+from web.pages import device_sections, device_words, payload
 from web.pages.ids import parse_ids
 from web.templating import redirect, render
 
 router = APIRouter(prefix="/devices")
 
-COMMANDS_SHOWN: Final = 20
+Tag = Annotated[str, Query(max_length=32)]
+
 REFUSALS_SHOWN: Final = 10
 PING_TTL_S: Final = 30
 _MAY_CHANGE: Final = frozenset({"owner", "admin"})
 
 
 @router.get("")
-def overview(request: Request, current: CurrentAgent, session: Db, now: Now) -> Response:
-    """All satellites of the agent."""
+def overview(request: Request, current: CurrentAgent, session: Db, now: Now, tag: Tag = "") -> Response:
+    """All satellites of the agent, or those with one tag."""
     rev = feed.revision(session, current.agent_id)  # read first: what changes from here on is replayed by the page
-    found = devices.overview(session, current.agent_id)
-    return render(request, "devices.html", rows=_rows(found, now), rev=rev, can_change=_can_change(current))
+    found = devices.overview(session, current.agent_id, tag=tag or None)
+    return render(
+        request,
+        "devices.html",
+        rows=_rows(found, now),
+        rev=rev,
+        can_change=can_change(current),
+        tag=tag,
+        tags=tags.counted(session, current.agent_id),
+    )
 
 
 @router.get("/rows")
-def rows(request: Request, ids: str, current: CurrentAgent, session: Db, now: Now) -> Response:
+def rows(request: Request, ids: str, current: CurrentAgent, session: Db, now: Now, tag: Tag = "") -> Response:
     """The rows of several satellites, by their ids with commas between; those of others are left out."""
-    return _fragment(request, current, session, now, parse_ids(ids))
+    return _fragment(request, current, session, now, parse_ids(ids), tag=tag)
 
 
 @router.get("/new")
@@ -109,20 +118,37 @@ def add(
 @router.get("/{device_id}")
 def show(request: Request, device_id: UUID, current: CurrentAgent, session: Db, now: Now) -> Response:
     """Everything about one satellite."""
+    return page(request, device_id, current, session, now)
+
+
+def page(
+    request: Request,
+    device_id: UUID,
+    current: AgentContext,
+    session: Session,
+    now: datetime,
+    *,
+    status_code: int = 200,
+    **forms: dict[str, Any],
+) -> Response:
+    """The page of one satellite; `forms`: what sections (commands, config, tags) show of a form that came back."""
     rev = feed.revision(session, current.agent_id)
     view = devices.view(session, current.agent_id, device_id)
     return render(
         request,
         "device.html",
+        status_code=status_code,
         row=device_words.row(view, now),
         device=view,
-        commands=commands.for_device(session, device_id, COMMANDS_SHOWN),
+        **device_sections.of_commands(session, view, **forms.get("commands", {})),
+        **device_sections.of_config(session, view, **forms.get("config", {})),
+        **device_sections.of_tags(session, view, **forms.get("tags", {})),
         refusals=denials.recent(session, device_id=device_id, limit=REFUSALS_SHOWN),
         vocabulary=VOCABULARY,
         words=device_words,
         payload=payload,
         rev=rev,
-        can_change=_can_change(current),
+        can_change=can_change(current),
     )
 
 
@@ -194,11 +220,11 @@ def _rows(found: list[DeviceView], now: datetime) -> list[device_words.Row]:
 
 
 def _fragment(
-    request: Request, current: AgentContext, session: Session, now: datetime, ids: list[uuid.UUID]
+    request: Request, current: AgentContext, session: Session, now: datetime, ids: list[uuid.UUID], *, tag: str = ""
 ) -> Response:
     rev = feed.revision(session, current.agent_id)
-    found = devices.overview(session, current.agent_id, ids)
-    return render(request, "device_rows.html", rows=_rows(found, now), rev=rev, can_change=_can_change(current))
+    found = devices.overview(session, current.agent_id, ids, tag=tag or None)
+    return render(request, "device_rows.html", rows=_rows(found, now), rev=rev, can_change=can_change(current))
 
 
 def _form(
@@ -240,5 +266,6 @@ def _token_page(
     )
 
 
-def _can_change(current: AgentContext) -> bool:
+def can_change(current: AgentContext) -> bool:
+    """Whether whoever looks may change anything."""
     return current.role in _MAY_CHANGE
