@@ -54,6 +54,10 @@ class VerbForm:
             return "true" if one.default else "false"
         return one.default if one.kind == "string" and isinstance(one.default, str) else as_json(one.default)
 
+    def written(self, choice: Any) -> str:
+        """A choice as the form sends it: strings and numbers that look alike stay apart."""
+        return as_json(choice)
+
     def error_of(self, one: FormField) -> str:
         """What is wrong with a field, or with something inside its value."""
         name = f"args.{one.name}"

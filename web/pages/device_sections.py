@@ -1,8 +1,10 @@
 """What the sections of a device's page show of its verbs, its commands, its config and its tags."""
 
+import hashlib
 import uuid
 from typing import Any, Final
 
+import msgspec
 from sqlmodel import Session
 
 from hub import commands, device_config, tags, verbs
@@ -22,6 +24,7 @@ def of_commands(
     """The ledger and a form for each verb; `sent` is the form that came back with a fault."""
     found = commands.for_device(session, device.device_id, COMMANDS_SHOWN + 1, before=before)
     known = device.hello if device.last_hello_at else {}
+    digest = hashlib.sha256(msgspec.json.encode(known.get("verbs")))
     return {
         "commands": found[:COMMANDS_SHOWN],
         "older": found[COMMANDS_SHOWN - 1].command_id if len(found) > COMMANDS_SHOWN else None,
@@ -29,6 +32,7 @@ def of_commands(
             sent if sent is not None and sent.verb.name == verb.name else command_form.of_verb(verb)
             for verb in verbs.of_hello(known)
         ],
+        "verbs_digest": digest.hexdigest()[:16],
         "sent_verb": sent.verb.name if sent is not None else "",
         "deadlines": DEADLINES,
         "hears_commands": "commands:receive" in expand(device.scopes),
