@@ -8,8 +8,8 @@ from uuid import UUID
 from fastapi import APIRouter, Form, Query, Request, Response
 from sqlmodel import Session
 
-from hub import commands, devices, feed, identity, tags
-from hub.access import denials
+from hub import commands, devices, events, feed, identity, tags
+from hub.access import denials, live_sessions, principals
 from hub.access.scopes import VOCABULARY
 from hub.devices import DEFAULT_SCOPES, NAME_MAX, DeviceView
 from hub.errors import HubError, Invalid
@@ -26,6 +26,7 @@ router = APIRouter(prefix="/devices")
 Tag = Annotated[str, Query(max_length=32)]
 
 REFUSALS_SHOWN: Final = 10
+EVENTS_SHOWN: Final = 10
 PING_TTL_S: Final = 30
 _MAY_CHANGE: Final = frozenset({"owner", "admin"})
 
@@ -117,7 +118,7 @@ def add(
 
 @router.get("/{device_id}")
 def show(request: Request, device_id: UUID, current: CurrentAgent, session: Db, now: Now) -> Response:
-    """Everything about one satellite."""
+    """Everything about one satellite; guests see how it is, and not what it may or tried."""
     return page(request, device_id, current, session, now)
 
 
@@ -132,7 +133,9 @@ def page(
     **forms: dict[str, Any],
 ) -> Response:
     """The page of one satellite; `forms`: what sections (commands, config, tags) show of a form that came back."""
+    settings: Settings = request.app.state.settings
     rev = feed.revision(session, current.agent_id)
+    is_member = current.role != "guest"
     view = devices.view(session, current.agent_id, device_id)
     return render(
         request,
@@ -143,11 +146,16 @@ def page(
         **device_sections.of_commands(session, view, **forms.get("commands", {})),
         **device_sections.of_config(session, view, **forms.get("config", {})),
         **device_sections.of_tags(session, view, **forms.get("tags", {})),
-        refusals=denials.recent(session, device_id=device_id, limit=REFUSALS_SHOWN),
+        refusals=denials.recent(session, device_id=device_id, limit=REFUSALS_SHOWN) if is_member else [],
+        events=events.page(session, current.agent_id, device_id=device_id, limit=EVENTS_SHOWN).items,
+        connection=live_sessions.of_device(session, current.agent_id, device_id) if is_member else None,
+        principal=principals.load(session, view.handle, settings.root) if is_member else None,
         vocabulary=VOCABULARY,
         words=device_words,
         payload=payload,
         rev=rev,
+        now=now,
+        is_member=is_member,
         can_change=can_change(current),
     )
 

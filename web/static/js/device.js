@@ -22,7 +22,8 @@ async function fetchAgain() {
 
 const update = throttled(() => fetchAgain().catch((error) => console.warn("device:", error)), 500);
 
-for (const type of ["presence.updated", "commands.updated", "devices.updated", "config.updated", "denials.new"]) {
+const TYPES = ["presence.updated", "commands.updated", "devices.updated", "config.updated", "denials.new", "events.new"];
+for (const type of TYPES) {
   onFeed(type, (items) => {
     if (items.some((item) => item.device_id === id)) update();
   });
