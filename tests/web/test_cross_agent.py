@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fastapi.routing import RouteContext, iter_route_contexts
 from sqlalchemy import text
 
-from hub import commands, devices, identity, integrations
+from hub import batches, commands, devices, identity, integrations, tags
 from hub.access import personal_tokens
 from hub.database import Database
 from hub.settings import Settings
@@ -70,6 +70,9 @@ def others(database: Database) -> Others:
         integration = integrations.add(session, agent.agent_id, "Their Node-RED", by="eve").integration
         role = Role(agent_id=agent.agent_id, name="Their role")
         session.add(role)
+        tags.set_tags(session, device, ["theirs"], by="eve")
+        plan = batches.plan(session, agent.agent_id, batches.Wish("command", "theirs", {}, "ping"))
+        batch = batches.send(session, agent.agent_id, plan, by="eve", now=now)
         command = commands.request(session, device, "ping", {}, by="eve", ttl_s=600, now=now)
         token, _ = personal_tokens.create(session, eve.user_id, "theirs", ["*"], now + timedelta(days=1), now)
         browser = UserSession(user_id=eve.user_id, token_hash="0" * 64, expires_at=now + timedelta(days=1))
@@ -85,6 +88,7 @@ def others(database: Database) -> Others:
                 "role_id": str(role.role_id),
                 "user_id": str(eve.user_id),
                 "command_id": str(command.command_id),
+                "batch_id": str(batch.batch_id),
                 "token_id": str(token.token_id),
                 "session_id": str(browser.session_id),
                 "username": device.handle,

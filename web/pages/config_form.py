@@ -48,7 +48,7 @@ def typed(form: FormData, errors: Mapping[str, str] | None = None, *, rev: int |
     return ConfigForm(
         [*rows, *[("", "")] * _EMPTY_ROWS],
         text_of(form, "values"),
-        expected(form) if rev is None else rev,
+        revision(form, "expected_rev") if rev is None else rev,
         mode(form),
         errors or {},
         is_typed=True,
@@ -61,11 +61,11 @@ def mode(form: FormData) -> str:
     return "json" if text_of(form, "mode") == "json" else "rows"
 
 
-def expected(form: FormData) -> int:
-    """The revision that the form began with."""
-    given = text_of(form, "expected_rev", most=20)
+def revision(form: FormData, name: str) -> int:
+    """The number of a revision that a field holds."""
+    given = text_of(form, name, most=16)
     if not given.isascii() or not given.isdigit():
-        raise Invalid("is the number of a revision", field="expected_rev")
+        raise Invalid("is the number of a revision", field=name)
     return int(given)
 
 

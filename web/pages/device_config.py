@@ -1,9 +1,8 @@
 """Setting a satellite: what is wanted of it, checked while one types, saved over the revision one saw, and undone."""
 
-from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Form, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from hub import device_config, devices
 from hub.device_config import StaleRevision
@@ -32,7 +31,7 @@ def save(
     try:
         values = config_form.read_values(form)
         saved = device_config.set_desired(
-            session, device, values, by=visitor.label, expected_rev=config_form.expected(form), now=now
+            session, device, values, by=visitor.label, expected_rev=config_form.revision(form, "expected_rev"), now=now
         )
     except StaleRevision as error:
         errors = {"values": error.message}
@@ -67,11 +66,11 @@ def undo(
     visitor: CurrentVisitor,
     session: Db,
     now: Now,
-    rev: Annotated[int, Form(ge=1)],
-    expected_rev: Annotated[int, Form(ge=0)],
+    form: TypedForm,
 ) -> Response:
     """Want again what was wanted in an earlier revision, as a new one."""
     device = devices.find(session, current.agent_id, device_id)
+    rev, expected_rev = config_form.revision(form, "rev"), config_form.revision(form, "expected_rev")
     earlier = device_config.earlier(session, device_id, rev)
     saved = device_config.set_desired(
         session, device, earlier.desired, by=visitor.label, expected_rev=expected_rev, now=now
