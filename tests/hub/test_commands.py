@@ -286,3 +286,24 @@ def test_a_long_ledger_is_paged_and_in_time_forgotten(session, device):
     assert command_ends.forget(session, datetime.now(UTC) - timedelta(days=90), limit=3) == 3
     assert command_ends.forget(session, datetime.now(UTC) - timedelta(days=90)) == 2
     assert commands.for_device(session, device.device_id) == []
+
+
+def test_what_waited_is_sent_after_hello_and_again_until_it_is_answered(session, device, say):
+    """Always under the same id, by which the device knows that it did it already."""
+    command = commands.request(session, device, "ping", by="ann", ttl_s=600)
+
+    def sent() -> list[str]:
+        feed.flush(session)
+        return [one.topic for one in outbox.claim(session, 99) if one.command_id]
+
+    assert sent() == []
+    topic = f"d/porch/cmd/ping/{command.command_id}"
+    for epoch in (1, 2):
+        say(("porch/hello", {"epoch": epoch}))
+        assert sent() == [topic]
+    say((f"porch/reply/{command.command_id}", {"status": "accepted", "epoch": 2}))
+    say(("porch/hello", {"epoch": 3}))
+    assert sent() == [topic]
+    say((f"porch/reply/{command.command_id}", {"status": "succeeded", "epoch": 3}))
+    say(("porch/hello", {"epoch": 4}))
+    assert sent() == []
