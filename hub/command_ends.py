@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import text
 from sqlmodel import Session
 
-from hub import commands
+from hub import audit, commands
 from hub.errors import Conflict
 
 
@@ -19,6 +19,15 @@ def cancel(session: Session, agent_id: uuid.UUID, command_id: uuid.UUID, *, by: 
         if after.sent_at is not None and after.finished_at is None:
             raise Conflict(f"{before.verb} was sent to {before.handle} already and cannot be taken back")
         raise Conflict(f"{before.verb} is over: {after.status}")
+    audit.record(
+        session,
+        agent_id,
+        by=by,
+        action="command.cancelled",
+        subject=before.handle,
+        subject_id=before.device_id,
+        after={"verb": before.verb, "command_id": command_id},
+    )
 
 
 def cancel_queued(session: Session, ids: Sequence[uuid.UUID], *, by: str, now: datetime) -> list[uuid.UUID]:

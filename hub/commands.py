@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 from sqlalchemy import text
 from sqlmodel import Session
 
-from hub import feed, outbox, verbs
+from hub import audit, feed, outbox, verbs
 from hub.errors import Conflict, Invalid, NotFound
 from hub.tables import Command, CommandStep, Device
 from hub_protocol import messages
@@ -94,6 +94,16 @@ def request(
     if device.revoked_at is not None:
         raise Conflict(f"{device.handle} is revoked and takes no commands")
     [command] = queue(session, [device], verb, args, by=by, ttl_s=ttl_s, now=now or datetime.now(UTC))
+    # The ledger is forgotten in time; who asked for what is not. The arguments may be secret, and stay in the ledger.
+    audit.record(
+        session,
+        device.agent_id,
+        by=by,
+        action="command.sent",
+        subject=device.handle,
+        subject_id=device.device_id,
+        after={"verb": verb, "command_id": command.command_id},
+    )
     return command
 
 

@@ -20,6 +20,7 @@ from web.pages import (
     access_scopes,
     access_sessions,
     access_try,
+    audit,
     batches,
     device_commands,
     device_config,
@@ -79,6 +80,7 @@ def create_app(settings: Settings) -> FastAPI:
     for page in (device_tags, device_commands, device_config, batches):
         app.include_router(page.router)
     app.include_router(access_history.router)
+    app.include_router(audit.router)
     app.include_router(integrations.router)
     app.include_router(integration_roles.router)
     app.include_router(api.router)

@@ -17,6 +17,7 @@ from hub import identity
 from hub.access import credentials, decide, permissions, personal_tokens
 from hub.access.principals import INTEGRATION_PREFIX
 from hub.access.scopes import VOCABULARY
+from hub.audit.actors import Actor
 from hub.errors import Forbidden, Invalid, NotFound, Unauthenticated
 from hub.sessions import Visitor
 
@@ -40,9 +41,9 @@ class DeviceCaller:
         return f"device:{self.device_id}"
 
     @property
-    def label(self) -> str:
+    def label(self) -> Actor:
         """Its name in ledgers."""
-        return self.handle
+        return Actor(self.handle, "device")
 
     def permit(self, scope: str, agent_id: uuid.UUID | None = None) -> uuid.UUID:
         """Its agent, if it has the scope; raises `Forbidden` naming what is missing, `NotFound` for another agent."""
@@ -71,10 +72,10 @@ class PersonCaller:
         return f"user:{self.user_id}"
 
     @property
-    def label(self) -> str:
+    def label(self) -> Actor:
         """The name in ledgers; a token is named with it."""
         who = self.email or self.display_name or str(self.user_id)
-        return f"{who} (token {self.token.token_name})" if self.token else who
+        return Actor(f"{who} (token {self.token.token_name})" if self.token else who, "person")
 
     def may(self, agent_id: uuid.UUID) -> frozenset[str]:
         """All permissions in this agent."""

@@ -5,6 +5,7 @@ before adding one that refers to it. A JSON value changed in place is not notice
 """
 
 from hub.tables.access import (
+    AuditChain,
     AuditEntry,
     BrokerRetained,
     BrokerSession,
@@ -53,6 +54,7 @@ __all__ = [
     "Agent",
     "AgentMembership",
     "AgentToken",
+    "AuditChain",
     "AuditEntry",
     "AuditState",
     "BatchSkip",

@@ -2,9 +2,35 @@
 
 from fastapi import APIRouter
 
-from web.api import actions, batches, commands, config, description, devices, events, heartbeat, me, memories, tokens
+from web.api import (
+    actions,
+    audit,
+    batches,
+    commands,
+    config,
+    description,
+    devices,
+    events,
+    heartbeat,
+    me,
+    memories,
+    tokens,
+)
 from web.api.problems import PROBLEMS
 
 router = APIRouter(responses=PROBLEMS)
-for part in (me, events, memories, actions, heartbeat, devices, commands, config, batches, tokens, description):
+for part in (
+    me,
+    events,
+    memories,
+    actions,
+    heartbeat,
+    devices,
+    commands,
+    config,
+    batches,
+    tokens,
+    audit,
+    description,
+):
     router.include_router(part.router)

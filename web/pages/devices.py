@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Form, Query, Request, Response
 from sqlmodel import Session
 
-from hub import commands, devices, events, feed, identity, tags
+from hub import audit, commands, devices, events, feed, identity, tags
 from hub.access import denials, live_sessions, principals
 from hub.access.scopes import VOCABULARY
 from hub.devices import DEFAULT_SCOPES, NAME_MAX, DeviceView
@@ -18,6 +18,7 @@ from hub_protocol.errors import BadName
 from hub_protocol.topics import Topics, check_handle
 from web.dependencies import AdminAgent, AgentContext, CurrentAgent, CurrentVisitor, Db, Now, WebSettings
 from web.pages import device_sections, device_words, payload
+from web.pages.change_words import Change, in_words
 from web.pages.ids import parse_ids
 from web.templating import redirect, render
 
@@ -27,6 +28,7 @@ Tag = Annotated[str, Query(max_length=32)]
 
 REFUSALS_SHOWN: Final = 10
 EVENTS_SHOWN: Final = 10
+CHANGES_SHOWN: Final = 20
 PING_TTL_S: Final = 30
 _MAY_CHANGE: Final = frozenset({"owner", "admin"})
 
@@ -150,6 +152,7 @@ def page(
         events=events.page(session, current.agent_id, device_id=device_id, limit=EVENTS_SHOWN).items,
         connection=live_sessions.of_device(session, current.agent_id, device_id) if is_member else None,
         principal=principals.load(session, view.handle, settings.root) if is_member else None,
+        changes=_changes(session, current, device_id) if is_member else [],
         vocabulary=VOCABULARY,
         words=device_words,
         payload=payload,
@@ -221,6 +224,11 @@ def revoke(
     if "text/html" in request.headers.get("accept", ""):
         return redirect(request, f"/devices/{device_id}", message=message)
     return {"device_id": str(device_id), "message": message}
+
+
+def _changes(session: Session, current: AgentContext, device_id: UUID) -> list[Change]:
+    found = audit.entries(session, current.agent_id, subject_id=device_id, limit=CHANGES_SHOWN)
+    return [in_words(one) for one in found]
 
 
 def _rows(found: list[DeviceView], now: datetime) -> list[device_words.Row]:

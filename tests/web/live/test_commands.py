@@ -99,7 +99,9 @@ def enrol(database: Database, owner_token: str) -> Enrol:
     return add
 
 
-def test_a_command_runs_before_ones_eyes_while_one_types(open_page: Callable[..., Page], enrol: Enrol, settings: Settings) -> None:
+def test_a_command_runs_before_ones_eyes_while_one_types(
+    open_page: Callable[..., Page], enrol: Enrol, settings: Settings
+) -> None:
     device_id, token = enrol("Lamp")
     page = open_page(f"/devices/{device_id}")
     lamp = Lamp(settings, "lamp", token)
@@ -159,7 +161,13 @@ def test_what_waits_for_many_is_followed_and_taken_back_on_a_phone(
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE
     page.get_by_role("button", name="Cancel the 1 that wait").click()
     expect(page.locator("[data-part=counts]")).to_contain_text("1 cancelled")
-    for path in (f"/devices/{there}", f"/devices/{away}", f"/devices/{there}/commands", "/devices?tag=lamps", "/batches"):
+    for path in (
+        f"/devices/{there}",
+        f"/devices/{away}",
+        f"/devices/{there}/commands",
+        "/devices?tag=lamps",
+        "/batches",
+    ):
         page.goto(page.url.split("/batches")[0].split("/devices")[0] + path)
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE, path
     assert uuid.UUID(lamp.asked[-1][0])
