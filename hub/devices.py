@@ -64,6 +64,7 @@ class DeviceView:
     epoch: int
     source: str
     hello: dict[str, Any]
+    tags: list[str]
     last_command: dict[str, Any] | None
     last_denial: dict[str, Any] | None
 
@@ -181,14 +182,17 @@ def by_handle(session: Session, handle: str) -> Device:
     return device
 
 
-def overview(session: Session, agent_id: uuid.UUID, ids: list[uuid.UUID] | None = None) -> list[DeviceView]:
-    """All devices of an agent, or those of `ids` that are the agent's, by name; those revoked come last."""
+def overview(
+    session: Session, agent_id: uuid.UUID, ids: list[uuid.UUID] | None = None, *, tag: str | None = None
+) -> list[DeviceView]:
+    """All devices of an agent, or those of `ids` or with `tag`, by name; revoked ones come last."""
     rows = session.execute(
         text(
             "SELECT d.device_id, d.handle, d.name, d.agent_id, d.space_id, s.name AS space_name, d.scopes, d.metadata,"
             " d.created_at, d.revision, d.revoked_at, d.revoked_by, d.revoked_reason, d.needs_enrolment,"
             " c.created_at AS token_created_at, p.epoch, p.verdict, p.why, p.since, p.heartbeat_s, p.last_heard_at,"
             " p.last_hello_at, p.last_heartbeat_at, p.asleep_until, p.probes, p.probed_at, p.source, p.hello,"
+            " ARRAY(SELECT t.tag FROM device_tags AS t WHERE t.device_id = d.device_id ORDER BY t.tag) AS tags,"
             " command.facts AS last_command, denial.facts AS last_denial"
             " FROM devices AS d JOIN device_presence AS p USING (device_id)"
             " LEFT JOIN spaces AS s USING (space_id)"
@@ -203,9 +207,11 @@ def overview(session: Session, agent_id: uuid.UUID, ids: list[uuid.UUID] | None 
             " ORDER BY y.last_at DESC LIMIT 1) AS denial ON true"
             " WHERE d.agent_id = :agent AND d.deleted_at IS NULL"
             " AND (CAST(:ids AS uuid[]) IS NULL OR d.device_id = ANY(:ids))"
+            " AND (CAST(:tag AS text) IS NULL OR d.device_id IN"
+            " (SELECT t.device_id FROM device_tags AS t WHERE t.agent_id = :agent AND t.tag = :tag))"
             " ORDER BY d.revoked_at IS NOT NULL, lower(d.name), d.handle"
         ),
-        {"agent": agent_id, "ids": ids},
+        {"agent": agent_id, "ids": ids, "tag": tag},
     )
     return [_view(row) for row in rows]
 
@@ -238,7 +244,7 @@ def revoke(session: Session, device: Device, *, by: str, reason: str = "") -> No
     session.refresh(device)
     told = f"this device was revoked by {by}" + (f": {reason}" if reason else "")
     _end_session(session, device, f"revoked by {by}" + (f": {reason}" if reason else ""))
-    outbox.purge(session, [_TOPICS.state(device.handle), _TOPICS.presence(device.handle)])
+    outbox.purge(session, [make(device.handle) for make in (_TOPICS.state, _TOPICS.presence, _TOPICS.config)])
     session.execute(
         text(
             "WITH held AS (SELECT command_id FROM commands WHERE device_id = :device AND finished_at IS NULL "
@@ -343,7 +349,14 @@ def delete(session: Session, device: Device, typed: str, *, by: str) -> None:
     before = {"name": device.name, "handle": device.handle, "scopes": list(device.scopes)}
     if device.revoked_at is None:
         revoke(session, device, by=by, reason="deleted")
-    for table in ("role_assignments", "commands", "telemetry_streams"):
+    for table in (
+        "role_assignments",
+        "commands",
+        "telemetry_streams",
+        "device_tags",
+        "device_config",
+        "device_config_history",
+    ):
         session.execute(text(f"DELETE FROM {table} WHERE device_id = :device"), {"device": device.device_id})
     # The hash of the last token stays, so that its bearer can be told why it is refused.
     device.deleted_at, device.deleted_by = datetime.now(UTC), by

@@ -20,7 +20,7 @@ SWEEP_S: Final = 1.0
 # A connection that breaks with a closed socket is told by the broker at once.
 WILL_BOUND_S: Final = 1.0
 # What a device may have said just before it fell asleep.
-_WORK: Final = ("event", "telemetry", "reply", "request")
+_WORK: Final = ("event", "telemetry", "reply", "request", "config_reply")
 # Without a time of its own, a sleeping device may sleep for a day.
 LONGEST_SLEEP_S: Final = 86_400.0
 
@@ -58,7 +58,7 @@ class Heard:
     `epoch` is None where the wire carries none (telemetry over MQTT).
     """
 
-    kind: Literal["state", "hello", "heartbeat", "event", "telemetry", "reply", "request"]
+    kind: Literal["state", "hello", "heartbeat", "event", "telemetry", "reply", "request", "config_reply"]
     epoch: int | None
     at: datetime
     state: Literal["online", "sleeping", "bye", "lost"] = "online"

@@ -12,7 +12,17 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
-from hub import agents, commands, enrolment_decisions, feed, idempotency, outbox, presence, presence_records
+from hub import (
+    agents,
+    batches,
+    command_ends,
+    enrolment_decisions,
+    feed,
+    idempotency,
+    outbox,
+    presence,
+    presence_records,
+)
 from hub.access import credentials, traffic
 from hub.database import Database
 from hub.inbox.reply import PROBE_PREFIX
@@ -34,6 +44,7 @@ CODES_KEPT: Final = timedelta(days=30)
 DENIALS_KEPT: Final = timedelta(days=14)
 # A day is what previews look back on; its first hour began up to an hour earlier.
 TRAFFIC_KEPT: Final = timedelta(hours=26)
+COMMANDS_KEPT: Final = timedelta(days=90)
 _TOPICS: Final = Topics.below_root()
 
 
@@ -73,7 +84,7 @@ class Sweeper:
 
     def _sweep(self, now: datetime) -> None:
         with self._database.transaction() as session:
-            commands.expire(session, now)
+            command_ends.expire(session, now)
             credentials.end_overlaps(session, now)
             enrolment_decisions.expire(session, now)
         # Swept, so Postgres is there. If it was not until now, what devices said meanwhile still waits to be stored.
@@ -116,7 +127,8 @@ def judge(
 
 
 def tidy(session: Session, now: datetime) -> None:
-    """Remove what has had its time: old feed entries, credentials of closed pages, ended sessions, links, refusals.
+    """Remove what has had its time: old feed entries, credentials of closed pages, ended sessions, links, refusals,
+    commands that are over.
 
     The audit is kept for good.
     """
@@ -137,4 +149,6 @@ def tidy(session: Session, now: datetime) -> None:
     enrolment_decisions.forget(session, now - CODES_KEPT)
     idempotency.forget(session, now - idempotency.KEPT)
     traffic.forget(session, now - TRAFFIC_KEPT)
+    command_ends.forget(session, now - COMMANDS_KEPT)
+    batches.forget(session, now - COMMANDS_KEPT)
     log.debug("sweeper.tidied", feed_entries=removed)

@@ -102,6 +102,26 @@ CATALOGUE: Final[tuple[Entry, ...]] = (
         "How a command fares; the `succeeded` reply to `ping` is the pong.",
     ),
     Entry(
+        "config",
+        "d/{handle}/config",
+        "hub to device",
+        1,
+        True,
+        messages.Config,
+        9_216,
+        "How the device is to be set; retained, so that one that was away gets it on return.",
+    ),
+    Entry(
+        "config_reply",
+        "d/{handle}/config_reply",
+        "device to hub",
+        1,
+        False,
+        messages.ConfigReply,
+        16_384,
+        "Whether a `config` was applied, and what is in force.",
+    ),
+    Entry(
         "request",
         "d/{handle}/request/{op}/{request_id}",
         "device to hub",
@@ -254,8 +274,9 @@ def encode(message: msgspec.Struct) -> bytes:
 
 
 def _malformed(text: str) -> Malformed:
-    # msgspec says "Object missing required field `epoch`" or "Expected `int`, got `str` - at `$.epoch`".
-    rule, _, where = text.partition(" - at `$")
+    # msgspec says "Object missing required field `epoch`", "Expected `int`, got `str` - at `$.epoch`", or of a name in
+    # an object "Expected … - at `key` in `$.values`".
+    rule, _, where = text.replace(" - at `key` in `$", " - at `$").partition(" - at `$")
     field = where.rstrip("`").lstrip(".")
     missing = "Object missing required field `"
     if rule.startswith(missing):

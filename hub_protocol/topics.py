@@ -97,6 +97,12 @@ class Topics:
     def reply(self, handle: str, command_id: str) -> str:
         return self._device(handle, "reply", check_level(command_id, "command id"))
 
+    def config(self, handle: str) -> str:
+        return self._device(handle, "config")
+
+    def config_reply(self, handle: str) -> str:
+        return self._device(handle, "config_reply")
+
     def request(self, handle: str, op: str, request_id: str) -> str:
         return self._device(handle, "request", check_level(op, "operation"), check_level(request_id, "request id"))
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 from hub_protocol.topics import Topics
 from satellite_agent.clock import Clock
 from satellite_agent.commands import Commands
+from satellite_agent.config import Settable
 from satellite_agent.connection import Backoff, Unreachable, connect
 from satellite_agent.epoch import Epochs
 from satellite_agent.outbox import Outbox
@@ -21,6 +22,7 @@ from satellite_agent.samples import Samples
 from satellite_agent.session import Parts, Session
 from satellite_agent.settings import Settings
 from satellite_agent.status import Status
+from satellite_agent.verbs import config
 from satellite_agent.verbs.verb import Verb
 
 log = logging.getLogger(__name__)
@@ -36,7 +38,10 @@ class Agent:
         self.status = Status(settings, db)
         self.outbox = Outbox(db)
         self.samples = Samples(db)
-        clock, to_send = Clock(), asyncio.Event()
+        clock, to_send, to_greet = Clock(), asyncio.Event(), asyncio.Event()
+        # The hub judges silence by the heartbeat of the last hello, so a change of it is said there.
+        settable = Settable(db, settings.heartbeat_s, to_greet.set)
+        verbs = {**verbs, "config": config.verb(settable)}
         self._parts = Parts(
             settings=settings,
             epochs=epochs,
@@ -50,6 +55,8 @@ class Agent:
             started=time.monotonic(),
             to_send=to_send,
             measured=asyncio.Event(),
+            to_greet=to_greet,
+            settable=settable,
             stopping=asyncio.Event(),
         )
 

@@ -14,14 +14,16 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import aiomqtt
+import msgspec
 
 from hub_protocol import catalogue
 from hub_protocol.errors import ProtocolError
-from hub_protocol.messages import Denied, Heartbeat, Hello, Receipt, State, Welcome
+from hub_protocol.messages import Config, Denied, Heartbeat, Hello, Receipt, State, Welcome
 from hub_protocol.topics import Parsed, Topics
 from satellite_agent import __version__
 from satellite_agent.clock import TOLERANCE, Clock
 from satellite_agent.commands import Commands
+from satellite_agent.config import Settable
 from satellite_agent.delivery import Delivery
 from satellite_agent.epoch import Epochs
 from satellite_agent.outbox import Outbox, OutboxError, Row, wire
@@ -61,6 +63,8 @@ class Parts:
     started: float
     to_send: asyncio.Event
     measured: asyncio.Event
+    to_greet: asyncio.Event
+    settable: Settable
     stopping: asyncio.Event
 
 
@@ -73,11 +77,12 @@ class Session:
         self._topics = Topics(parts.settings.root)
         self._client = client
         self._epoch = epoch
-        self._heartbeat_s = parts.settings.heartbeat_s
+        self._heartbeat_s = parts.settable.heartbeat_s
         self._delivery = Delivery(parts.outbox)
         self._welcomed = asyncio.Event()
         self._hello_denied = asyncio.Event()
         self._pace_changed = asyncio.Event()
+        self._config_owed = asyncio.Event()
         self._epoch_passed = asyncio.Event()
 
     async def run(self) -> None:
@@ -97,26 +102,19 @@ class Session:
             topics.receipt(handle),
             topics.denied(handle),
             topics.command_filter(handle),
+            topics.config(handle),
         ):
             codes = await self._client.subscribe(topic, qos=1)
             if any(getattr(code, "value", code) >= 0x80 for code in codes):  # the failure bit of SUBACK
                 log.warning("the broker does not let this device subscribe to %s", topic)
         state = catalogue.encode(State("online", self._epoch))
         await self._client.publish(topics.state(handle), state, qos=1, retain=True)
-        await _until_first(self._greet(), self._beat(), self._deliver(), self._deliver_samples())
+        await _until_first(self._greet(), self._beat(), self._deliver(), self._deliver_samples(), self._answer_config())
 
     async def _greet(self) -> None:
-        hello = Hello(
-            epoch=self._epoch,
-            agent=f"marvain-satellite {__version__}",
-            firmware=f"{platform.system()} {platform.release()}"[:120],
-            capabilities={"hostname": socket.gethostname(), "machine": platform.machine(), "outbox": True},
-            verbs=[verb.announced() for verb in self._parts.verbs.values()],
-            heartbeat_s=self._settings.heartbeat_s,
-        )
         began, patience, warned = time.monotonic(), FIRST_PATIENCE_S, False
         while not self._welcomed.is_set() and not self._hello_denied.is_set():
-            await self._publish(self._topics.hello(self._settings.handle), catalogue.encode(hello), qos=1)
+            await self._say_hello()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(patience * random.uniform(0.9, 1.1)):  # noqa: S311 - to spread load
                     await self._welcomed.wait()
@@ -125,7 +123,40 @@ class Session:
             if not self._welcomed.is_set() and waited >= WELCOME_WITHIN_S and not warned:
                 warned = True
                 log.warning("the hub is away: connected to its broker, but no welcome within %.0f s", waited)
-        await asyncio.Event().wait()  # the greeting is over; the connection goes on
+        while True:  # the greeting is over; it is said anew when the satellite is set otherwise
+            await self._parts.to_greet.wait()
+            await self._say_hello()
+
+    async def _say_hello(self) -> None:
+        self._parts.to_greet.clear()
+        hello = Hello(
+            epoch=self._epoch,
+            agent=f"marvain-satellite {__version__}",
+            firmware=f"{platform.system()} {platform.release()}"[:120],
+            capabilities={"hostname": socket.gethostname(), "machine": platform.machine(), "outbox": True},
+            verbs=[verb.announced() for verb in self._parts.verbs.values()],
+            config_rev=self._parts.settable.rev,
+            heartbeat_s=self._parts.settable.heartbeat_s,
+        )
+        await self._publish(self._topics.hello(self._settings.handle), catalogue.encode(hello), qos=1)
+
+    async def _answer_config(self) -> None:
+        """Say what became of the last config until the hub has confirmed it."""
+        await self._welcomed.wait()
+        patience = FIRST_PATIENCE_S
+        while True:
+            self._config_owed.clear()
+            owed = self._parts.settable.owed
+            if owed is not None:
+                reply = msgspec.structs.replace(owed, epoch=self._epoch)
+                topic = self._topics.config_reply(self._settings.handle)
+                await self._publish(topic, catalogue.encode(reply), qos=1)
+            try:
+                async with asyncio.timeout(None if owed is None else patience * random.uniform(0.9, 1.1)):  # noqa: S311
+                    await self._config_owed.wait()
+                patience = FIRST_PATIENCE_S
+            except TimeoutError:
+                patience = min(patience * 2, LAST_PATIENCE_S)
 
     async def _beat(self) -> None:
         number = 0
@@ -204,7 +235,9 @@ class Session:
             if parsed is None or parsed.handle != self._settings.handle:
                 log.warning("a message on the topic %.200s is none of this device; left alone", topic)
                 continue
-            if parsed.kind not in ("cmd", "welcome", "receipt", "denied") or not isinstance(message.payload, bytes):
+            if parsed.kind not in ("cmd", "config", "welcome", "receipt", "denied") or not isinstance(
+                message.payload, bytes
+            ):
                 continue
             try:
                 self._take(parsed, catalogue.decode(parsed.kind, message.payload))
@@ -216,6 +249,9 @@ class Session:
     def _take(self, parsed: Parsed, message: Any) -> None:
         if parsed.kind == "cmd":
             self._parts.commands.receive(parsed.levels[0], parsed.levels[1], message)
+        elif isinstance(message, Config):
+            self._parts.settable.receive(message)
+            self._config_owed.set()
         elif isinstance(message, Welcome):
             self._take_welcome(message)
         elif isinstance(message, Receipt):
@@ -244,12 +280,16 @@ class Session:
         self._parts.status.last_receipt_at = datetime.now(UTC)
         for message_id in receipt.ids:
             self._parts.receipts.settle(message_id)
+            kind, _, rev = message_id.partition(":")
+            if kind == "config" and rev.isdecimal():
+                self._parts.settable.confirmed(int(rev))
+                self._config_owed.set()
         self._parts.to_send.set()
 
     def _take_denied(self, denied: Denied) -> None:
         log.warning("the hub denied %s %.200s: %.500s", denied.action, denied.topic, denied.reason)
         self._parts.status.denied(denied)
-        if denied.topic == self._topics.hello(self._settings.handle):
+        if denied.topic == self._topics.hello(self._settings.handle) and not self._welcomed.is_set():
             self._hello_denied.set()
         if denied.epoch is not None and denied.epoch > self._epoch:
             if self._parts.epochs.jump_above(denied.epoch):

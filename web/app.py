@@ -22,7 +22,11 @@ from web.pages import (
     access_try,
     agents,
     audit,
+    batches,
+    device_commands,
+    device_config,
     device_page,
+    device_tags,
     device_telemetry,
     devices,
     enrolment,
@@ -82,6 +86,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(device_telemetry.router)
     app.include_router(events.router)
     for page in (access_overview, access_roles, access_scopes, access_try, access_denials, access_sessions):
+        app.include_router(page.router)
+    for page in (device_tags, device_commands, device_config, batches):
         app.include_router(page.router)
     app.include_router(access_history.router)
     app.include_router(spaces.router)

@@ -39,8 +39,14 @@ VOCABULARY: Final[dict[str, Scope]] = {
         Scope("telemetry:write", "send samples", (("publish", "d/{handle}/telemetry/+"),)),
         Scope(
             "commands:receive",
-            "be told what to do, and answer",
-            (("subscribe", "d/{handle}/cmd/#"), ("publish", "d/{handle}/reply/+")),
+            "be told what to do and how to be set, and answer",
+            (
+                ("subscribe", "d/{handle}/cmd/#"),
+                ("publish", "d/{handle}/reply/+"),
+                # No scope of its own: the devices that there are would not hear of it.
+                ("subscribe", "d/{handle}/config"),
+                ("publish", "d/{handle}/config_reply"),
+            ),
         ),
         Scope("memories:read", "recall the memories of its agent", (("publish", "d/{handle}/request/memories/+"),)),
         Scope("actions:read", "read the actions of its agent", (("publish", "d/{handle}/request/actions/+"),)),

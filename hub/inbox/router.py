@@ -12,7 +12,7 @@ from sqlmodel import Session
 
 from hub import commands, presence, presence_records
 from hub.access import denials
-from hub.inbox import event, hello, reply, request, senders, telemetry
+from hub.inbox import config_reply, event, hello, reply, request, senders, telemetry
 from hub.inbox.envelope import Accepted, Incoming, Outcome
 from hub.presence import Evidence, Heard
 from hub.presence_records import Known
@@ -25,13 +25,14 @@ log = structlog.get_logger(__name__)
 Handler = Callable[[Session, Sequence[Accepted[Any]], Outcome], None]
 
 # What the hub listens to. `state` and `heartbeat` are evidence of presence and nothing more.
-KINDS: Final = ("state", "hello", "heartbeat", "event", "telemetry", "reply", "request")
+KINDS: Final = ("state", "hello", "heartbeat", "event", "telemetry", "reply", "request", "config_reply")
 HANDLERS: Final[dict[str, Handler]] = {
     "hello": hello.handle,
     "event": event.handle,
     "telemetry": telemetry.handle,
     "reply": reply.handle,
     "request": request.handle,
+    "config_reply": config_reply.handle,
 }
 
 
@@ -76,7 +77,7 @@ def parked(incoming: Incoming, root: str) -> Outcome:
     """What to tell the device whose message could not be stored and is kept among the dead letters."""
     outcome = Outcome()
     topic = parse_topic(incoming.topic, root)
-    if topic is not None and topic.kind in ("event", "reply"):
+    if topic is not None and topic.kind in ("event", "reply", "config_reply"):
         message_id = None
         if topic.kind == "event":
             with contextlib.suppress(Malformed):

@@ -27,6 +27,7 @@ from hub.tables.delivery import (
 )
 from hub.tables.devices import Command, CommandStep, Credential, Device, DevicePresence, RetiredHandle
 from hub.tables.enrolment import ClaimCode, Enrolment
+from hub.tables.groups import BatchSkip, CommandBatch, DeviceConfig, DeviceConfigRevision, DeviceTag
 from hub.tables.identity import (
     Agent,
     AgentMembership,
@@ -66,18 +67,23 @@ __all__ = [
     "AuditChain",
     "AuditEntry",
     "AuditState",
+    "BatchSkip",
     "BrokerRetained",
     "BrokerSession",
     "BrokerState",
     "ClaimCode",
     "Command",
+    "CommandBatch",
     "CommandStep",
     "ConsentGrant",
     "Credential",
     "DeadLetter",
     "Denial",
     "Device",
+    "DeviceConfig",
+    "DeviceConfigRevision",
     "DevicePresence",
+    "DeviceTag",
     "Enrolment",
     "Event",
     "FeedEntry",

@@ -18,6 +18,7 @@ from hub.tables.columns import (
     moment,
     new_uuid_key,
     numbered,
+    of_batch,
 )
 
 
@@ -98,6 +99,7 @@ class Command(SQLModel, table=True):
     """Something a device was asked to do, with its present state."""
 
     __tablename__ = "commands"
+    __table_args__ = (of_batch(),)
     command_id: uuid.UUID = new_uuid_key()
     agent_id: uuid.UUID = Field(foreign_key="agents.agent_id", ondelete="CASCADE")
     device_id: uuid.UUID = Field(foreign_key="devices.device_id", ondelete="CASCADE")
@@ -113,6 +115,7 @@ class Command(SQLModel, table=True):
     message: str = Field(default="", sa_column_kwargs=default("''"))
     progress: float | None = None
     result: Any = Field(default=None, sa_type=JSON, nullable=True)
+    batch_id: uuid.UUID | None = None
 
 
 class CommandStep(SQLModel, table=True):

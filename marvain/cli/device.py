@@ -9,7 +9,7 @@ import click
 from hub import commands, devices, identity, one_hub
 from hub.errors import Conflict
 from hub_protocol.topics import DEFAULT_ROOT, Topics
-from marvain.cli import claim
+from marvain.cli import claim, device_commands
 from marvain.cli.options import BY, agent_option, instance_option, json_option
 from marvain.cli.output import ago, show_json, show_table
 from marvain.instance import Instance
@@ -18,7 +18,11 @@ from marvain.reach import broker_address, database
 
 @click.group()
 def device() -> None:
-    """Devices: add, list, ping, rotate, revoke; claim codes and the devices that come with them."""
+    """Devices: add, list, ping, rotate, revoke; send commands, set, tag; claim codes, and devices that ask to join."""
+
+
+for more in (device_commands.send, device_commands.config, device_commands.tag):
+    device.add_command(more)
 
 
 @device.command()

@@ -100,7 +100,7 @@ def test_revoke_purges_what_was_retained_and_ends_its_commands(session, device, 
     devices.revoke(session, device, by="ann")
     feed.flush(session)
     purged = [one.topic for one in outbox.claim(session, 500) if one.retain and not one.payload]
-    assert set(purged) == {"d/porch/state", "d/porch/presence"}
+    assert set(purged) == {"d/porch/state", "d/porch/presence", "d/porch/config"}
     assert session.execute(text("SELECT count(*) FROM retained_topics")).scalar_one() == 0
     assert commands.get(session, device.agent_id, command.command_id).status == "expired"
 

@@ -107,6 +107,13 @@ def test_a_payload_over_the_limit_is_refused_before_it_is_read(entry):
         ("reply", b'{"status":"done","epoch":1}', "status"),
         ("reply", b'{"status":"running","epoch":1,"progress":1.1}', "progress"),
         ("reply", b'{"status":"failed","epoch":1,"message":"' + b"x" * 501 + b'"}', "message"),
+        ("config", b'{"rev":-1,"values":{}}', "rev"),
+        ("config", b'{"rev":1}', "values"),
+        ("config_reply", b'{"rev":1,"ok":true}', "epoch"),
+        ("config_reply", b'{"epoch":1,"rev":1}', "ok"),
+        ("config_reply", b'{"epoch":1,"rev":1,"ok":"yes"}', "ok"),
+        ("config_reply", b'{"epoch":1,"rev":1,"ok":true,"reported":[]}', "reported"),
+        ("config_reply", b'{"epoch":1,"rev":1,"ok":true,"error":"' + b"x" * 501 + b'"}', "error"),
         ("receipt", b'{"ids":"e1"}', "ids"),
         ("receipt", b'{"ids":[1]}', "ids[0]"),
         ("denied", b'{"action":"dance","topic":"","reason":""}', "action"),
@@ -129,6 +136,13 @@ def test_a_sample_is_a_number_or_has_a_time_and_several_come_as_a_list():
     one = m.Sample(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), 1.5)
     assert decode("telemetry", SAMPLE + b"1.5}") == one
     assert decode("telemetry", b"[" + b",".join([SAMPLE + b"1.5}"] * 500) + b"]") == [one] * 500
+
+
+@pytest.mark.parametrize("key", ["", "Heartbeat", "a b", "a/b", "a\\n", "x" * 64])
+def test_a_key_of_a_config_follows_its_rule(key):
+    with pytest.raises(Malformed) as error:
+        decode("config", b'{"rev":1,"values":{"' + key.encode() + b'":1}}')
+    assert error.value.field == "values"
 
 
 def test_unknown_fields_are_ignored():
@@ -200,6 +214,15 @@ EXACT = [
         b'{"epoch":1,"heartbeat_s":15.0,"scopes":["presence:write"],"config_rev":0,"now":"2026-01-02T03:04:05.678000Z"}',
     ),
     ("telemetry", m.Sample(NOW, 21.5), b'{"at":"2026-01-02T03:04:05.678000Z","value":21.5}'),
+    ("config", m.Config(7, {"log_level": "debug"}), b'{"rev":7,"values":{"log_level":"debug"}}'),
+    (
+        "config_reply",
+        m.ConfigReply(3, 7, False, "heartbeat_s", {"heartbeat_s": "is 1 to 86400"}, {"heartbeat_s": 15}),
+        (
+            b'{"epoch":3,"rev":7,"ok":false,"error":"heartbeat_s","refused":{"heartbeat_s":"is 1 to 86400"},'
+            b'"reported":{"heartbeat_s":15}}'
+        ),
+    ),
     ("receipt", m.Receipt(["e1", "c1:succeeded"]), b'{"ids":["e1","c1:succeeded"]}'),
     ("denied", m.Denied("publish", "t", "no", 7), b'{"action":"publish","topic":"t","reason":"no","epoch":7}'),
     (

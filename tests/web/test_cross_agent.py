@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fastapi.routing import RouteContext, iter_route_contexts
 from sqlalchemy import text
 
-from hub import claims, commands, devices, enrolment, identity, integrations
+from hub import batches, claims, commands, devices, enrolment, identity, integrations, tags
 from hub.access import personal_tokens
 from hub.claims import ClaimDraft
 from hub.database import Database
@@ -73,6 +73,9 @@ def others(database: Database) -> Others:
         integration = integrations.add(session, agent.agent_id, "Their Node-RED", by="eve").integration
         role = Role(agent_id=agent.agent_id, name="Their role")
         session.add(role)
+        tags.set_tags(session, device, ["theirs"], by="eve")
+        plan = batches.plan(session, agent.agent_id, batches.Wish("command", "theirs", {}, "ping"))
+        batch = batches.send(session, agent.agent_id, plan, by="eve", now=now)
         command = commands.request(session, device, "ping", {}, by="eve", ttl_s=600, now=now)
         codes = [
             claims.create(session, agent.agent_id, ClaimDraft(), by="eve", user_id=None, now=now) for _ in range(2)
@@ -96,6 +99,7 @@ def others(database: Database) -> Others:
                 "command_id": str(command.command_id),
                 "claim_id": str(codes[0].claim.claim_id),
                 "enrolment_id": str(asked.enrolment_id),
+                "batch_id": str(batch.batch_id),
                 "token_id": str(token.token_id),
                 "session_id": str(browser.session_id),
                 "username": device.handle,

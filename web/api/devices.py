@@ -48,6 +48,7 @@ class DeviceBody(BaseModel):
     heartbeat_s: float
     bound_s: float = Field(description="the verdict can be wrong for so many seconds at worst")
     epoch: int
+    tags: list[str] = Field(examples=[["lamps"]])
     hello: dict[str, Any] = Field(description="what it said of itself: software, verbs, capabilities")
 
 

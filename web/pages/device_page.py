@@ -1,37 +1,34 @@
 """One satellite's page: all that is known of it, its settings, and its end."""
 
 from datetime import datetime
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Form, Request, Response
 from sqlmodel import Session
 
-from hub import audit, commands, devices, events, feed, identity
+from hub import audit, devices, events, feed, identity
 from hub.access import denials, live_sessions, principals
 from hub.access.scopes import VOCABULARY
 from hub.errors import Conflict, HubError
 from hub.settings import Settings
-from web.dependencies import AdminAgent, AgentContext, CurrentAgent, CurrentVisitor, Db, Now, WebSettings
-from web.pages import device_telemetry, device_words, payload
+from web.dependencies import AdminAgent, AgentContext, CurrentAgent, CurrentVisitor, Db, Now
+from web.pages import device_sections, device_telemetry, device_words, payload
 from web.pages.change_words import Change, in_words
-from web.pages.devices import may_change
+from web.pages.devices import can_change
 from web.templating import local_url, redirect, render
 
 router = APIRouter(prefix="/devices")
 
-COMMANDS_SHOWN: Final = 20
 REFUSALS_SHOWN: Final = 10
 EVENTS_SHOWN: Final = 10
 CHANGES_SHOWN: Final = 20
 
 
 @router.get("/{device_id}")
-def show(
-    request: Request, device_id: UUID, current: CurrentAgent, session: Db, settings: WebSettings, now: Now
-) -> Response:
+def show(request: Request, device_id: UUID, current: CurrentAgent, session: Db, now: Now) -> Response:
     """Everything about one satellite; guests see how it is, and not what it may or tried."""
-    return _page(request, device_id, current, session, settings, now)
+    return page(request, device_id, current, session, now)
 
 
 @router.post("/{device_id}")
@@ -41,7 +38,6 @@ def change(
     current: AdminAgent,
     visitor: CurrentVisitor,
     session: Db,
-    settings: WebSettings,
     now: Now,
     revision: Annotated[int, Form(ge=1)] = 1,
     name: Annotated[str, Form(max_length=400)] = "",
@@ -57,10 +53,9 @@ def change(
         if error.field is None:
             raise
         session.refresh(device)
-        typed = {"name": name, "space": space}
+        form = {"typed": {"name": name, "space": space}, "errors": {error.field: error.message}}
         status = 409 if isinstance(error, Conflict) else 422
-        errors = {error.field: error.message}
-        return _page(request, device_id, current, session, settings, now, typed=typed, errors=errors, status=status)
+        return page(request, device_id, current, session, now, status_code=status, settings=form)
     return redirect(request, local_url(request, f"/devices/{device_id}"), message="Saved.")
 
 
@@ -71,7 +66,6 @@ def delete(
     current: AdminAgent,
     visitor: CurrentVisitor,
     session: Db,
-    settings: WebSettings,
     now: Now,
     typed: Annotated[str, Form(max_length=400)] = "",
 ) -> Response:
@@ -82,35 +76,38 @@ def delete(
     except HubError as error:
         if error.field != "typed":
             raise
-        return _page(request, device_id, current, session, settings, now, errors={"typed": error.message}, status=422)
+        form = {"errors": {"typed": error.message}}
+        return page(request, device_id, current, session, now, status_code=422, settings=form)
     return redirect(request, local_url(request, "/devices"), message=f"{device.name} is deleted.")
 
 
-def _page(
+def page(
     request: Request,
     device_id: UUID,
     current: AgentContext,
     session: Session,
-    settings: Settings,
     now: datetime,
     *,
-    typed: dict[str, str] | None = None,
-    errors: dict[str, str] | None = None,
-    status: int = 200,
+    status_code: int = 200,
+    **forms: dict[str, Any],
 ) -> Response:
+    """The page; `forms`: what sections (commands, config, tags, settings) show of a form that came back."""
+    settings: Settings = request.app.state.settings
     rev = feed.revision(session, current.agent_id)
     is_member = current.role != "guest"
     view = devices.view(session, current.agent_id, device_id)
+    own = {"typed": {"name": view.name, "space": str(view.space_id or "")}, "errors": {}}
     return render(
         request,
         "device.html",
-        status_code=status,
-        typed=typed or {"name": view.name, "space": str(view.space_id or "")},
-        errors=errors or {},
+        status_code=status_code,
+        **own | forms.get("settings", {}),
         spaces=identity.spaces_of(session, current.agent_id),
         row=device_words.row(view, now),
         device=view,
-        commands=commands.for_device(session, device_id, COMMANDS_SHOWN),
+        **device_sections.of_commands(session, view, **forms.get("commands", {})),
+        **device_sections.of_config(session, view, **forms.get("config", {})),
+        **device_sections.of_tags(session, view, **forms.get("tags", {})),
         refusals=denials.recent(session, device_id=device_id, limit=REFUSALS_SHOWN) if is_member else [],
         events=events.page(session, current.agent_id, device_id=device_id, limit=EVENTS_SHOWN).items,
         connection=live_sessions.of_device(session, current.agent_id, device_id) if is_member else None,
@@ -122,7 +119,7 @@ def _page(
         rev=rev,
         now=now,
         is_member=is_member,
-        can_change=may_change(current),
+        can_change=can_change(current),
         **device_telemetry.facts(session, current, view, settings),
     )
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Form, Query, Request, Response
 from sqlmodel import Session
 
-from hub import commands, devices, feed, identity
+from hub import commands, devices, feed, identity, tags
 from hub.access.scopes import VOCABULARY
 from hub.devices import DEFAULT_SCOPES, NAME_MAX, DeviceView
 from hub.errors import HubError, Invalid
@@ -22,29 +22,33 @@ from web.templating import redirect, render
 
 router = APIRouter(prefix="/devices")
 
+Tag = Annotated[str, Query(max_length=32)]
+
 PING_TTL_S: Final = 30
 _MAY_CHANGE: Final = frozenset({"owner", "admin"})
 
 
 @router.get("")
-def overview(request: Request, current: CurrentAgent, session: Db, now: Now) -> Response:
-    """All satellites of the agent."""
+def overview(request: Request, current: CurrentAgent, session: Db, now: Now, tag: Tag = "") -> Response:
+    """All satellites of the agent, or those with one tag."""
     rev = feed.revision(session, current.agent_id)  # read first: what changes from here on is replayed by the page
-    found = devices.overview(session, current.agent_id)
+    found = devices.overview(session, current.agent_id, tag=tag or None)
     return render(
         request,
         "devices.html",
         rows=_rows(found, now),
         rev=rev,
-        can_change=may_change(current),
+        can_change=can_change(current),
+        tag=tag,
+        tags=tags.counted(session, current.agent_id),
         **enrolment.joining(session, current, now),
     )
 
 
 @router.get("/rows")
-def rows(request: Request, ids: str, current: CurrentAgent, session: Db, now: Now) -> Response:
+def rows(request: Request, ids: str, current: CurrentAgent, session: Db, now: Now, tag: Tag = "") -> Response:
     """The rows of several satellites, by their ids with commas between; those of others are left out."""
-    return _fragment(request, current, session, now, parse_ids(ids))
+    return _fragment(request, current, session, now, parse_ids(ids), tag=tag)
 
 
 @router.get("/new")
@@ -178,11 +182,11 @@ def _rows(found: list[DeviceView], now: datetime) -> list[device_words.Row]:
 
 
 def _fragment(
-    request: Request, current: AgentContext, session: Session, now: datetime, ids: list[uuid.UUID]
+    request: Request, current: AgentContext, session: Session, now: datetime, ids: list[uuid.UUID], *, tag: str = ""
 ) -> Response:
     rev = feed.revision(session, current.agent_id)
-    found = devices.overview(session, current.agent_id, ids)
-    return render(request, "device_rows.html", rows=_rows(found, now), rev=rev, can_change=may_change(current))
+    found = devices.overview(session, current.agent_id, ids, tag=tag or None)
+    return render(request, "device_rows.html", rows=_rows(found, now), rev=rev, can_change=can_change(current))
 
 
 def _form(
@@ -224,6 +228,6 @@ def _token_page(
     )
 
 
-def may_change(current: AgentContext) -> bool:
-    """Whether the visitor may change satellites here."""
+def can_change(current: AgentContext) -> bool:
+    """Whether whoever looks may change anything."""
     return current.role in _MAY_CHANGE

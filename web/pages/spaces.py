@@ -11,7 +11,7 @@ from hub.errors import Conflict, HubError
 from hub.spaces import NAME_MAX, SpaceView
 from web.dependencies import AdminAgent, AgentContext, CurrentAgent, CurrentVisitor, Db, Now
 from web.pages import device_words, payload
-from web.pages.devices import may_change
+from web.pages.devices import can_change
 from web.templating import local_url, redirect, render
 
 router = APIRouter(prefix="/spaces")
@@ -127,7 +127,7 @@ def _list(
         typed=typed,
         errors=errors or {},
         name_max=NAME_MAX,
-        can_change=may_change(current),
+        can_change=can_change(current),
     )
 
 
@@ -156,5 +156,5 @@ def _one(
         events=events.page(session, current.agent_id, space_id=view.space_id, limit=EVENTS_SHOWN).items,
         payload=payload,
         name_max=NAME_MAX,
-        can_change=may_change(current),
+        can_change=can_change(current),
     )
