@@ -119,13 +119,19 @@ def _keys(bearer: Bearer) -> tuple[uuid.UUID, ...]:
     return (bearer.bearer_id, bearer.agent_id) if bearer.kind == "device" else (bearer.bearer_id,)
 
 
+_ROLES: Final = text(
+    "SELECT coalesce(a.device_id, a.integration_id, a.agent_id) AS bearer, r.role_id, r.agent_id, r.name"
+    " FROM role_assignments a JOIN roles r ON r.role_id = a.role_id WHERE a.agent_id = ANY(:agents)"
+    " AND (a.all_devices OR a.device_id = ANY(:ids) OR a.integration_id = ANY(:ids))"
+)
+_GRANTS: Final = text(
+    "SELECT role_id, action, filter FROM role_grants WHERE role_id = ANY(:ids) ORDER BY action, filter"
+)
+
+
 def _roles_of(session: Session, bearers: Sequence[Bearer]) -> dict[uuid.UUID, list[Any]]:
     rows = session.execute(
-        text(
-            "SELECT coalesce(a.device_id, a.integration_id, a.agent_id) AS bearer, r.role_id, r.agent_id, r.name"
-            " FROM role_assignments a JOIN roles r ON r.role_id = a.role_id WHERE a.agent_id = ANY(:agents)"
-            " AND (a.all_devices OR a.device_id = ANY(:ids) OR a.integration_id = ANY(:ids))"
-        ),
+        _ROLES,
         {
             "agents": list({bearer.agent_id for bearer in bearers}),
             "ids": [bearer.bearer_id for bearer in bearers],
@@ -138,10 +144,7 @@ def _roles_of(session: Session, bearers: Sequence[Bearer]) -> dict[uuid.UUID, li
 
 
 def _grants_of(session: Session, roles: Mapping[uuid.UUID, Any]) -> dict[uuid.UUID, list[tuple[Action, str]]]:
-    rows = session.execute(
-        text("SELECT role_id, action, filter FROM role_grants WHERE role_id = ANY(:ids) ORDER BY action, filter"),
-        {"ids": list(roles)},
-    ).all()
+    rows = session.execute(_GRANTS, {"ids": list(roles)}).all()
     named = {handle for row in rows for handle in templates.handles_in(row.filter)}
     own: dict[uuid.UUID, set[str]] = {}
     if named:
