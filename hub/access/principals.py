@@ -1,7 +1,7 @@
 """Who speaks: a device, a browser, an integration or the hub service, with everything it may do, from the database."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -176,14 +176,26 @@ _text: Final = lru_cache(maxsize=16)(text)
 def _with_roles(
     session: Session, devices: Sequence[Any], integrations: Sequence[Any], root: str
 ) -> dict[str, Principal]:
-    bearers = [Bearer("device", device_id, agent_id, handle) for device_id, agent_id, handle, _ in devices]
-    bearers += [Bearer("integration", bearer_id, agent_id, handle) for bearer_id, agent_id, handle in integrations]
-    scopes_of = [tuple(scopes) for _, _, _, scopes in devices] + [()] * len(integrations)
-    more = role_grants.of_bearers(session, bearers, root)
+    bearers: list[tuple[Bearer, tuple[str, ...]]] = [
+        (Bearer("device", device_id, agent_id, handle), tuple(scopes))
+        for device_id, agent_id, handle, scopes in devices
+    ]
+    bearers += [
+        (Bearer("integration", integration_id, agent_id, handle), ())
+        for integration_id, agent_id, handle in integrations
+    ]
+    given = role_grants.of_bearers(session, [bearer for bearer, _ in bearers], root)
+    return of_bearers(bearers, given, root)
+
+
+def of_bearers(
+    bearers: Iterable[tuple[Bearer, tuple[str, ...]]], of_roles: Mapping[uuid.UUID, Given], root: str
+) -> dict[str, Principal]:
+    """Devices and integrations by username, from their scopes and, by their ids, from what roles give them."""
     held: dict[object, Charter] = {}
     found: dict[str, Principal] = {}
-    for bearer, scopes in zip(bearers, scopes_of, strict=True):
-        given = more.get(bearer.bearer_id, role_grants.NOTHING)
+    for bearer, scopes in bearers:
+        given = of_roles.get(bearer.bearer_id, role_grants.NOTHING)
         grants, common = _granted(bearer, scopes, given, root, held)
         is_device = bearer.kind == "device"
         username = bearer.handle if is_device else f"{INTEGRATION_PREFIX}{bearer.handle}"
