@@ -1,17 +1,29 @@
-"""Writes docs/protocol.md and docs/asyncapi.json from the catalogue of hub_protocol; `--check` only compares."""
+"""Writes what the code says of itself: the wire (protocol.md, asyncapi.json) and HTTP (http.md, openapi.json).
+
+`--check` only compares.
+"""
 
 import argparse
 import json
 import re
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from fastapi import FastAPI
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import RouteContext
 
+from hub.access.permissions import PERMISSIONS
+from hub.access.scopes import VOCABULARY
+from hub.settings import Settings
 from hub_protocol import PROTOCOL_VERSION
 from hub_protocol.catalogue import CATALOGUE, FEEDS, Entry
 from hub_protocol.topics import DEFAULT_ROOT, HANDLE_PATTERN, LEVEL_PATTERN
+from web.api.description import api_routes, describe
+from web.app import create_app
 
 DOCS: Final = Path(__file__).parent
 _REFERENCE: Final = "#/components/schemas/{name}"
@@ -20,6 +32,8 @@ _PLACEHOLDERS: Final = {
     "type": "what happened, such as door_open",
     "verb": "what to do, such as ping",
     "command_id": "made by the hub, unique",
+    "op": "the operation asked for, such as events",
+    "request_id": "made by the device; stands in the answer's topic",
     "agent_id": "the agent whose members may listen",
     "feed": "one of " + ", ".join(FEEDS),
 }
@@ -36,6 +50,28 @@ def protocol_page() -> str:
         "feeds": ", ".join(f"`{feed}`" for feed in FEEDS),
         "messages": _message_tables(),
     }
+    return _filled(page, values)
+
+
+def http_page() -> str:
+    """The Markdown page on HTTP: the template with its tables filled in."""
+    page = (DOCS / "http.in.md").read_text(encoding="utf-8")
+    values = {"routes": _route_table(), "permissions": _permission_table(), "scopes": _scope_table()}
+    return _filled(page, values)
+
+
+@cache
+def openapi() -> dict[str, Any]:
+    """The OpenAPI 3.1 document of /v1 and /api. Nothing is connected to for it."""
+    return describe(_app())
+
+
+@cache
+def _app() -> FastAPI:
+    return create_app(Settings(database_url="postgresql://nobody@localhost/none"))
+
+
+def _filled(page: str, values: dict[str, str]) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], page)
 
 
@@ -80,6 +116,8 @@ def documents() -> dict[Path, str]:
     return {
         DOCS / "protocol.md": protocol_page(),
         DOCS / "asyncapi.json": json.dumps(asyncapi(), indent=2, ensure_ascii=False) + "\n",
+        DOCS / "http.md": http_page(),
+        DOCS / "openapi.json": json.dumps(openapi(), indent=2, ensure_ascii=False) + "\n",
     }
 
 
@@ -118,6 +156,35 @@ def _topic_table() -> str:
         way = entry.direction.replace(" to ", " → ")
         retained = "yes" if entry.retain else "no"
         rows.append(f"| `{topic}` | {way} | {entry.qos} | {retained} | {entry.max_bytes:,} bytes | {entry.about} |")
+    return "\n".join(rows)
+
+
+def _route_table() -> str:
+    rows = ["| Request | Needs | |", "|---|---|---|"]
+    for route in api_routes(_app()):
+        about = " ".join((route.description or "").split("\n\n")[0].split())
+        rows += [f"| `{method} {route.path}` | {_needs(route)} | {about} |" for method in sorted(route.methods or ())]
+    return "\n".join(rows)
+
+
+def _needs(route: RouteContext) -> str:
+    scopes = [one for one in _scopes(route.dependant) if one]
+    return " ".join(f"`{one}`" for one in scopes) or "a token"
+
+
+def _scopes(dependant: Dependant) -> list[str]:
+    return [getattr(dependant.call, "scope", ""), *(one for inner in dependant.dependencies for one in _scopes(inner))]
+
+
+def _permission_table() -> str:
+    rows = ["| Permission | Lowest role | |", "|---|---|---|"]
+    rows += [f"| `{one.name}` | {one.role} | {one.about} |" for one in PERMISSIONS.values()]
+    return "\n".join(rows)
+
+
+def _scope_table() -> str:
+    rows = ["| Scope | |", "|---|---|"]
+    rows += [f"| `{one.name}` | {one.about} |" for one in VOCABULARY.values()]
     return "\n".join(rows)
 
 

@@ -17,7 +17,7 @@ from sqlalchemy import URL, Engine, create_engine, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlmodel import Session
 
-from hub import feed
+from hub import audit, feed
 from hub.access import carrying
 from hub.errors import Invalid
 
@@ -112,10 +112,12 @@ class Database:
             try:
                 yield session
                 session.flush()
+                audit.flush(session)
                 feed.flush(session)
                 session.commit()
             except BaseException:
                 session.rollback()
+                audit.discard(session)
                 feed.discard(session)
                 carrying.discard(session)
                 raise

@@ -21,6 +21,8 @@ from hub_protocol.topics import Topics, check_handle, handle_from_name
 DEFAULT_SCOPES: Final = ("events:write", "presence:write", "commands:receive")
 NAME_MAX: Final = 80
 REASON_MAX: Final = 200
+# A token that should go may not linger for longer than a day.
+OVERLAP_MAX_S: Final = 86_400
 _TOPICS: Final = Topics.below_root()
 
 
@@ -59,6 +61,7 @@ class DeviceView:
     heartbeat_s: float
     bound_s: float
     epoch: int
+    source: str
     hello: dict[str, Any]
     last_command: dict[str, Any] | None
     last_denial: dict[str, Any] | None
@@ -151,7 +154,7 @@ def overview(session: Session, agent_id: uuid.UUID, ids: list[uuid.UUID] | None 
             "SELECT d.device_id, d.handle, d.name, d.agent_id, d.space_id, s.name AS space_name, d.scopes, d.metadata,"
             " d.created_at, d.revoked_at, d.revoked_by, d.revoked_reason, d.needs_enrolment,"
             " c.created_at AS token_created_at, p.epoch, p.verdict, p.why, p.since, p.heartbeat_s, p.last_heard_at,"
-            " p.last_hello_at, p.last_heartbeat_at, p.asleep_until, p.probes, p.probed_at, p.hello,"
+            " p.last_hello_at, p.last_heartbeat_at, p.asleep_until, p.probes, p.probed_at, p.source, p.hello,"
             " command.facts AS last_command, denial.facts AS last_denial"
             " FROM devices AS d JOIN device_presence AS p USING (device_id)"
             " LEFT JOIN spaces AS s USING (space_id)"
@@ -217,12 +220,15 @@ def revoke(session: Session, device: Device, *, by: str, reason: str = "") -> No
     _audit(session, device, "revoked", by, after={"reason": reason} if reason else None)
 
 
-def rotate(session: Session, device: Device, *, by: str) -> str:
-    """Replace the device's token; the old one is worthless at once and its session closes.
+def rotate(session: Session, device: Device, *, by: str, overlap_s: int = 0) -> str:
+    """Replace the device's token. Without an overlap the old one is worthless at once and its session closes.
 
-    Returns the new token, the only time it is seen. Raises `Conflict` when the device is revoked: a new token must not
-    bring it back.
+    With one, both are good for `overlap_s` seconds and the session stays until then. Returns the new token, the only
+    time it is seen. Raises `Invalid` (overlap), and `Conflict` when the device is revoked: a new token must not bring
+    it back.
     """
+    if not 0 <= overlap_s <= OVERLAP_MAX_S:
+        raise Invalid(f"is 0 to {OVERLAP_MAX_S} seconds", field="overlap_s")
     # Locked, so that a revoke at the same moment comes either before (and is seen) or after (and wins).
     revoked_at = session.execute(
         text("SELECT revoked_at FROM devices WHERE device_id = :device FOR UPDATE"), {"device": device.device_id}
@@ -230,12 +236,15 @@ def rotate(session: Session, device: Device, *, by: str) -> str:
     if revoked_at is not None:
         raise Conflict(f"{device.handle} is revoked and gets no new token; add it again under another handle")
     session.refresh(device)
-    token = credentials.issue_for_device(session, device)
-    _end_session(session, device, "its token was rotated; waiting for the new one", forget_epoch=True)
-    outbox.purge(session, [_TOPICS.state(device.handle)])
-    changes.announce(session, device.handle, "rotated", f"its token was replaced by {by}; give it the new one")
+    token = credentials.issue_for_device(session, device, overlap_s=overlap_s)
+    if overlap_s:
+        changes.announce(session, device.handle, "changed", f"its token was replaced by {by}; give it the new one")
+    else:
+        _end_session(session, device, "its token was rotated; waiting for the new one", forget_epoch=True)
+        outbox.purge(session, [_TOPICS.state(device.handle)])
+        changes.announce(session, device.handle, "rotated", f"its token was replaced by {by}; give it the new one")
     _tell(session, device, "rotated", by)
-    _audit(session, device, "rotated", by)
+    _audit(session, device, "rotated", by, after={"overlap_s": overlap_s} if overlap_s else None)
     return token
 
 

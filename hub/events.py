@@ -1,4 +1,4 @@
-"""Events: appended in batches, each stored once by the id its device gave it, and paged newest first."""
+"""Events: appended in batches, each stored once by the id its sender gave it, and paged newest first."""
 
 import uuid
 from collections.abc import Sequence
@@ -18,19 +18,23 @@ PAGE_MAX = 200
 
 @dataclass(frozen=True, slots=True)
 class NewEvent:
-    """An event of a device on its way into the ledger; `payload` is JSON text."""
+    """An event on its way into the ledger, of a device or (then without device and handle) of a user's.
 
-    device_id: uuid.UUID
+    `payload` is JSON text.
+    """
+
+    device_id: uuid.UUID | None
     agent_id: uuid.UUID
-    handle: str
+    handle: str | None
     space_id: uuid.UUID | None
     message_id: str
     type: str
     payload: str
-    epoch: int
-    seq: int
+    epoch: int | None
+    seq: int | None
     happened_at: datetime | None
     received_at: datetime
+    user_id: uuid.UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,8 @@ class EventView:
     space_name: str | None
     happened_at: datetime | None
     received_at: datetime
+    user_id: uuid.UUID | None = None
+    user_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +69,14 @@ def append(session: Session, new: Sequence[NewEvent]) -> int:
     rows = session.execute(
         text(
             "INSERT INTO events (agent_id, space_id, device_id, type, payload, message_id, epoch, seq, happened_at, "
-            "created_at) SELECT agent_id, space_id, device_id, type, CAST(payload AS jsonb), message_id, epoch, seq, "
-            "happened_at, received_at FROM unnest(CAST(:agents AS uuid[]), CAST(:spaces AS uuid[]), "
-            "CAST(:devices AS uuid[]), CAST(:types AS text[]), CAST(:payloads AS text[]), CAST(:ids AS text[]), "
-            "CAST(:epochs AS bigint[]), CAST(:seqs AS bigint[]), CAST(:happened AS timestamptz[]), "
-            "CAST(:received AS timestamptz[])) WITH ORDINALITY AS n (agent_id, space_id, device_id, type, payload, "
-            "message_id, epoch, seq, happened_at, received_at, n) ORDER BY n "
-            "ON CONFLICT ON CONSTRAINT events_message_id_key DO NOTHING "
+            "created_at, user_id) SELECT agent_id, space_id, device_id, type, CAST(payload AS jsonb), message_id, "
+            "epoch, seq, happened_at, received_at, user_id FROM unnest(CAST(:agents AS uuid[]), "
+            "CAST(:spaces AS uuid[]), CAST(:devices AS uuid[]), CAST(:types AS text[]), CAST(:payloads AS text[]), "
+            "CAST(:ids AS text[]), CAST(:epochs AS bigint[]), CAST(:seqs AS bigint[]), "
+            "CAST(:happened AS timestamptz[]), CAST(:received AS timestamptz[]), CAST(:users AS uuid[])) "
+            "WITH ORDINALITY AS n (agent_id, space_id, device_id, type, payload, message_id, epoch, seq, happened_at, "
+            "received_at, user_id, n) ORDER BY n "
+            "ON CONFLICT DO NOTHING "
             "RETURNING event_id, event_no, agent_id, device_id, space_id, type, happened_at, created_at"
         ),
         {
@@ -83,6 +90,7 @@ def append(session: Session, new: Sequence[NewEvent]) -> int:
             "seqs": [event.seq for event in new],
             "happened": [event.happened_at for event in new],
             "received": [event.received_at for event in new],
+            "users": [event.user_id for event in new],
         },
     ).all()
     handles = {event.device_id: event.handle for event in new}
@@ -91,7 +99,7 @@ def append(session: Session, new: Sequence[NewEvent]) -> int:
             "event_id": str(row.event_id),
             "event_no": row.event_no,
             "type": row.type,
-            "device_id": str(row.device_id),
+            "device_id": str(row.device_id) if row.device_id else None,
             "handle": handles[row.device_id],
             "space_id": str(row.space_id) if row.space_id else None,
             "happened_at": row.happened_at or row.created_at,
@@ -156,8 +164,9 @@ def _select(session: Session, agent_id: uuid.UUID, condition: str, values: dict[
     rows = session.execute(
         text(
             "SELECT e.event_id, e.event_no, e.type, e.payload, e.device_id, d.handle, d.name, e.space_id, s.name, "
-            "e.happened_at, e.created_at FROM events AS e LEFT JOIN devices AS d USING (device_id) "
-            "LEFT JOIN spaces AS s ON s.space_id = e.space_id "
+            "e.happened_at, e.created_at, e.user_id, coalesce(u.display_name, u.email) "
+            "FROM events AS e LEFT JOIN devices AS d USING (device_id) "
+            "LEFT JOIN spaces AS s ON s.space_id = e.space_id LEFT JOIN users AS u ON u.user_id = e.user_id "
             f"WHERE e.agent_id = :agent AND {condition} ORDER BY e.event_no DESC LIMIT :limit"
         ),
         {"agent": agent_id} | values,

@@ -14,6 +14,7 @@ from sqlalchemy import text
 from sqlmodel import Session
 
 from hub import outbox
+from hub.audit.actors import Actor
 from hub_protocol.catalogue import FEEDS, encode
 from hub_protocol.messages import Feed
 from hub_protocol.topics import Topics
@@ -50,7 +51,8 @@ def tell(session: Session, agent_id: uuid.UUID, feed: str, kind: str, item: dict
     identity = IDENTITY.get(kind)
     key = str(item[identity]) if identity else len(items)
     items.pop(key, None)  # re-inserted last, so that the order of items is the order of their newest changes
-    items[key] = item
+    # A name may be an `Actor`, which JSON knows nothing of.
+    items[key] = {name: str(value) if isinstance(value, Actor) else value for name, value in item.items()}
 
 
 def flush(session: Session) -> None:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final, Literal
 
 Verdict = Literal["online", "suspect", "offline", "sleeping"]
+Source = Literal["mqtt", "http"]
 
 MISSED_HEARTBEATS: Final = 2
 JITTER: Final = 1.1
@@ -37,6 +38,8 @@ class Evidence:
     asleep_until: datetime | None = None
     probes: int = 0
     probed_at: datetime | None = None
+    # How it was heard last. What speaks HTTP cannot be asked, only be waited for.
+    source: Source = "mqtt"
 
     @property
     def bound_s(self) -> float:
@@ -50,7 +53,7 @@ class Evidence:
 class Heard:
     """One message of a device: its kind by the catalogue, its epoch, when it came, and what the kind adds."""
 
-    kind: Literal["state", "hello", "heartbeat", "event", "reply"]
+    kind: Literal["state", "hello", "heartbeat", "event", "reply", "request"]
     epoch: int
     at: datetime
     state: Literal["online", "sleeping", "bye", "lost"] = "online"
@@ -58,6 +61,7 @@ class Heard:
     heartbeat_s: float | None = None
     # The broker kept it from earlier: it proves what once was, not that the device is there now.
     retained: bool = False
+    source: Source = "mqtt"
 
 
 def is_stale(evidence: Evidence, epoch: int) -> bool:
@@ -89,6 +93,7 @@ def hear(evidence: Evidence, heard: Heard) -> Evidence:
         last_hello_at=heard.at if heard.kind == "hello" else evidence.last_hello_at,
         last_heartbeat_at=heard.at if heard.kind == "heartbeat" else evidence.last_heartbeat_at,
         heartbeat_s=heard.heartbeat_s or evidence.heartbeat_s,
+        source=heard.source,
     )
     if heard.kind == "state" and heard.state == "sleeping":
         latest = heard.at + timedelta(seconds=LONGEST_SLEEP_S)
@@ -97,9 +102,13 @@ def hear(evidence: Evidence, heard: Heard) -> Evidence:
         return _settle(replace(evidence, asleep_until=until), "sleeping", "said it sleeps", heard.at)
     if evidence.verdict == "online" and not is_new:
         return replace(evidence, probes=0, probed_at=None)
-    if evidence.verdict == "sleeping" and not is_new and heard.kind in ("event", "reply"):
+    if evidence.verdict == "sleeping" and not is_new and heard.kind in ("event", "reply", "request"):
         return evidence  # what it said just before it fell asleep may arrive after the word that it sleeps
-    return _settle(evidence, "online", "connected" if is_new else f"heard again ({heard.kind})", heard.at)
+    if heard.source == "http":
+        why = f"heard over HTTP ({heard.kind})"
+    else:
+        why = "connected" if is_new else f"heard again ({heard.kind})"
+    return _settle(evidence, "online", why, heard.at)
 
 
 def silence(evidence: Evidence, now: datetime, hub_back_at: datetime) -> tuple[Evidence, bool]:
@@ -114,16 +123,18 @@ def silence(evidence: Evidence, now: datetime, hub_back_at: datetime) -> tuple[E
         return _oversleep(evidence, now), False
     heard_at = evidence.last_heard_at or evidence.since or hub_back_at
     quiet_s = (now - heard_at).total_seconds()
+    can_ask = evidence.source == "mqtt"
     if evidence.verdict == "online":
         if quiet_s < evidence.heartbeat_s * MISSED_HEARTBEATS * JITTER:
             return evidence, False
-        suspect = _settle(evidence, "suspect", f"no heartbeat for {quiet_s:.0f} s; asking it", now)
-        return replace(suspect, probes=1, probed_at=now), True
+        doing = "asking it" if can_ask else "it speaks HTTP and cannot be asked"
+        suspect = _settle(evidence, "suspect", f"no heartbeat for {quiet_s:.0f} s; {doing}", now)
+        return replace(suspect, probes=1, probed_at=now), can_ask
     if evidence.probes and evidence.probed_at and (now - evidence.probed_at).total_seconds() < PROBE_WAIT_S:
         return evidence, False
     if evidence.probes < PROBES:
-        return replace(evidence, probes=evidence.probes + 1, probed_at=now), True
-    why = f"no heartbeat for {quiet_s:.0f} s and {PROBES} pings unanswered"
+        return replace(evidence, probes=evidence.probes + 1, probed_at=now), can_ask
+    why = f"no heartbeat for {quiet_s:.0f} s" + (f" and {PROBES} pings unanswered" if can_ask else " over HTTP")
     return _settle(evidence, "offline", why, now), False
 
 

@@ -17,7 +17,7 @@ from hub_protocol.topics import Topics
 _TOPICS: Final = Topics.below_root()
 _FIELDS: Final = (
     "epoch, verdict, why, since, heartbeat_s, last_heard_at, last_hello_at, last_heartbeat_at, asleep_until, probes, "
-    "probed_at"
+    "probed_at, source"
 )
 
 
@@ -78,12 +78,12 @@ def save(session: Session, changes: Mapping[uuid.UUID, tuple[Known, Evidence]]) 
             "UPDATE device_presence AS p SET epoch = n.epoch, verdict = n.verdict, why = n.why, since = n.since, "
             "heartbeat_s = n.heartbeat_s, last_heard_at = n.last_heard_at, last_hello_at = n.last_hello_at, "
             "last_heartbeat_at = n.last_heartbeat_at, asleep_until = n.asleep_until, probes = n.probes, "
-            "probed_at = n.probed_at "
+            "probed_at = n.probed_at, source = n.source "
             "FROM unnest(CAST(:ids AS uuid[]), CAST(:epoch AS bigint[]), CAST(:verdict AS text[]), "
             "CAST(:why AS text[]), CAST(:since AS timestamptz[]), CAST(:heartbeat_s AS double precision[]), "
             "CAST(:last_heard_at AS timestamptz[]), CAST(:last_hello_at AS timestamptz[]), "
             "CAST(:last_heartbeat_at AS timestamptz[]), CAST(:asleep_until AS timestamptz[]), "
-            "CAST(:probes AS smallint[]), CAST(:probed_at AS timestamptz[])) "
+            "CAST(:probes AS smallint[]), CAST(:probed_at AS timestamptz[]), CAST(:source AS text[])) "
             f"AS n (device_id, {_FIELDS}) WHERE p.device_id = n.device_id"
         ),
         {"ids": list(changed)}
@@ -107,6 +107,7 @@ def facts(device_id: uuid.UUID, handle: str, evidence: Evidence) -> dict[str, An
         "heartbeat_s": evidence.heartbeat_s,
         "bound_s": evidence.bound_s,
         "epoch": evidence.epoch,
+        "source": evidence.source,
     }
 
 

@@ -10,13 +10,15 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import psycopg
 import structlog
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from hub.database import Database
+from hub.database import Database, Listener
 from hub.mqtt import HubClient
 from hub.outbox import Message
+from hub.reporting import HEARD_CHANNEL
 from hub_protocol.catalogue import encode
 from hub_protocol.messages import Feed
 from hub_protocol.topics import Topics
@@ -39,6 +41,7 @@ class Pulse:
         self._heard: dict[uuid.UUID, dict[uuid.UUID, datetime]] = {}
         self._watched: dict[uuid.UUID, int] = {}
         self._stopping = threading.Event()
+        self._listener: Listener | None = None
 
     def hear(self, heard: Iterable[tuple[uuid.UUID, uuid.UUID, datetime]]) -> None:
         """Devices were heard: (agent, device, when)."""
@@ -59,11 +62,22 @@ class Pulse:
                 tick_at = time.monotonic() + TICK_EVERY_S
             try:
                 self._look_who_watches()
-            except SQLAlchemyError as error:
+                self._hear_of_http()
+            except (SQLAlchemyError, psycopg.OperationalError) as error:
                 log.warning("pulse.database_away", error=type(error).__name__)
                 continue
             if self._client.is_connected:
                 self._beat(is_tick=is_tick)
+        if self._listener is not None:
+            self._listener.close()
+
+    def _hear_of_http(self) -> None:
+        """Take what the web heard over HTTP since the last time."""
+        if self._listener is None:
+            self._listener = self._database.listen(HEARD_CHANNEL)
+        for notification in self._listener.wait(0):
+            agent_id, device_id, at = notification.payload.split()
+            self.hear([(uuid.UUID(agent_id), uuid.UUID(device_id), datetime.fromisoformat(at))])
 
     def _look_who_watches(self) -> None:
         with self._database.transaction() as session:

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sqlmodel import Session, col, select
 
 from hub.access import changes
+from hub.audit.actors import Actor
 from hub.errors import NotFound
 from hub.tables import User, UserSession
 
@@ -38,9 +39,9 @@ class Visitor:
     renewed: bool
 
     @property
-    def label(self) -> str:
+    def label(self) -> Actor:
         """Short name of the user for ledgers (`by=`)."""
-        return self.user.email or self.user.display_name or str(self.user.user_id)
+        return Actor(self.user.email or self.user.display_name or str(self.user.user_id), "person")
 
 
 def start_session(session: Session, user: User, address: str, user_agent: str, now: datetime) -> str:

@@ -68,6 +68,9 @@ class Settings(BaseSettings):
 
     web_host: str = "127.0.0.1"
     web_port: Port = 8000
+    # Of one device or person over HTTP; and wrong tokens of one address.
+    http_requests_per_minute: Annotated[int, Field(ge=1)] = 600
+    http_failures_per_minute: Annotated[int, Field(ge=1)] = 30
     # None: secure exactly when the request came over TLS.
     secure_cookies: bool | None = None
     # Addresses of proxies whose X-Forwarded-* headers count, separated by commas.

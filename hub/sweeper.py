@@ -12,8 +12,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
-from hub import commands, feed, outbox, presence, presence_records
-from hub.access import traffic
+from hub import commands, feed, idempotency, outbox, presence, presence_records
+from hub.access import credentials, traffic
 from hub.database import Database
 from hub.inbox.reply import PROBE_PREFIX
 from hub_protocol import messages
@@ -61,6 +61,7 @@ class Sweeper:
     def _sweep(self, now: datetime) -> None:
         with self._database.transaction() as session:
             commands.expire(session, now)
+            credentials.end_overlaps(session, now)
         # Swept, so Postgres is there. If it was not until now, what devices said meanwhile still waits to be stored.
         if not timedelta() <= now - self._swept_at <= LONGEST_PAUSE:
             self._able_since = now
@@ -116,5 +117,9 @@ def tidy(session: Session, now: datetime) -> None:
         text("DELETE FROM sign_in_brakes WHERE last_failure_at < :before"), {"before": now - timedelta(days=1)}
     )
     session.execute(text("DELETE FROM denials WHERE minute < :before"), {"before": now - DENIALS_KEPT})
+    session.execute(
+        text("DELETE FROM personal_tokens WHERE expires_at < :before"), {"before": now - timedelta(days=30)}
+    )
+    idempotency.forget(session, now - idempotency.KEPT)
     traffic.forget(session, now - TRAFFIC_KEPT)
     log.debug("sweeper.tidied", feed_entries=removed)

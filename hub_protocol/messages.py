@@ -97,6 +97,32 @@ class Reply(msgspec.Struct, omit_defaults=True):
     result: Any = None
 
 
+class Request(msgspec.Struct):
+    """What a device asks of the hub; the operation and the request id stand in the topic.
+
+    `body` is what the operation's HTTP twin takes.
+    """
+
+    epoch: Epoch
+    body: Object = {}
+
+
+class Problem(msgspec.Struct, omit_defaults=True):
+    """Why a request was not answered; `field` names the input that is meant, when one is."""
+
+    code: Literal["invalid", "forbidden", "not_found", "conflict", "throttled", "too_large", "failed"]
+    message: str
+    field: str | None = None
+
+
+class Response(msgspec.Struct, omit_defaults=True):
+    """The answer to a request: with `ok` its `body` is that of the HTTP twin, else `error` says why not."""
+
+    ok: bool
+    body: Object | None = None
+    error: Problem | None = None
+
+
 class Welcome(msgspec.Struct):
     """The hub's answer to a hello."""
 

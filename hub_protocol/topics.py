@@ -94,6 +94,12 @@ class Topics:
     def reply(self, handle: str, command_id: str) -> str:
         return self._device(handle, "reply", check_level(command_id, "command id"))
 
+    def request(self, handle: str, op: str, request_id: str) -> str:
+        return self._device(handle, "request", check_level(op, "operation"), check_level(request_id, "request id"))
+
+    def response(self, handle: str, request_id: str) -> str:
+        return self._device(handle, "response", check_level(request_id, "request id"))
+
     def welcome(self, handle: str) -> str:
         return self._device(handle, "welcome")
 

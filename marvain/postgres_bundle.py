@@ -1,5 +1,6 @@
 """The PostgreSQL binaries that come as a Python wheel, and the account and place they run with when we are root."""
 
+import fcntl
 import hashlib
 import os
 import pwd
@@ -55,29 +56,34 @@ def service_account() -> Account | None:
     """
     if os.geteuid() != 0:
         return None
-    try:
-        entry = pwd.getpwnam(ACCOUNT)
-    except KeyError:
+    if not _account_exists():
         _create_account()
-        entry = pwd.getpwnam(ACCOUNT)
-        log.info("postgres.account_created", account=ACCOUNT)
+    entry = pwd.getpwnam(ACCOUNT)
     return Account(ACCOUNT, entry.pw_uid, entry.pw_gid)
 
 
 def _create_account() -> None:
     command = ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", str(SYSTEM_FOLDER)]
     nologin = shutil.which("nologin", path="/usr/sbin:/sbin:/usr/bin:/bin") or "/bin/false"
+    folder = os.open(system_folder(), os.O_RDONLY | os.O_DIRECTORY)
     try:
+        # One at a time: useradd does not wait for another that is at work, it gives up.
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        if _account_exists():
+            return
         subprocess.run([*command, "--shell", nologin, ACCOUNT], check=True, capture_output=True, text=True)  # noqa: S603
+        log.info("postgres.account_created", account=ACCOUNT)
     except FileNotFoundError:
         raise PostgresFault(
             f"PostgreSQL does not run as root and there is no useradd to create the account {ACCOUNT!r}; "
             "create it, start Marvain as a normal user, or set MARVAIN_DATABASE_URL"
         ) from None
     except subprocess.CalledProcessError as error:
-        # Another start at the same moment may have been faster.
+        # Somebody else may have made it at this moment.
         if not _account_exists():
             raise PostgresFault(f"the account {ACCOUNT!r} could not be created: {error.stderr.strip()}") from None
+    finally:
+        os.close(folder)
 
 
 def _account_exists() -> bool:

@@ -9,7 +9,8 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from hub.database import Database
 from hub.settings import Settings
-from web import errors, live, login
+from web import api, errors, live, login
+from web.api.pace import Pace
 from web.assets import Assets
 from web.pages import (
     access_denials,
@@ -19,6 +20,7 @@ from web.pages import (
     access_scopes,
     access_sessions,
     access_try,
+    audit,
     devices,
     events,
     integration_roles,
@@ -45,6 +47,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.database = database
     app.state.assets = assets
     app.state.templates = build_environment(assets)
+    app.state.pace = Pace(settings)
     errors.install(app)
 
     @app.get("/")
@@ -71,8 +74,10 @@ def create_app(settings: Settings) -> FastAPI:
     for page in (access_overview, access_roles, access_scopes, access_try, access_denials, access_sessions):
         app.include_router(page.router)
     app.include_router(access_history.router)
+    app.include_router(audit.router)
     app.include_router(integrations.router)
     app.include_router(integration_roles.router)
+    app.include_router(api.router)
 
     # The last one added is the outermost: the guard sees everything first and its headers stand on every answer.
     app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=5)

@@ -69,7 +69,7 @@ def describe(error: Exception) -> Problem:
     if isinstance(error, RequestValidationError):
         return _describe_validation(error)
     if isinstance(error, HTTPException):
-        detail = {404: "There is no page at this address.", 405: "This address does not answer that method."}
+        detail = {404: "There is nothing at this address.", 405: "This address does not answer that method."}
         return Problem(error.status_code, detail.get(error.status_code, str(error.detail)))
     if isinstance(error, DataError):
         return Problem(422, "A value holds characters or a size that cannot be stored.")
@@ -102,7 +102,8 @@ def _answer(request: Request, problem: Problem) -> Response:
             return Response(status_code=401, headers={"HX-Redirect": _sign_in_url(_page_behind(request))})
         response = Response(status_code=problem.status, headers={"HX-Reswap": "none"})
         return toast(response, problem.detail, level="error")
-    if "text/html" in request.headers.get("accept", ""):
+    is_api = request.scope["path"].startswith(("/v1/", "/api/"))
+    if not is_api and "text/html" in request.headers.get("accept", ""):
         if problem.status == HTTPStatus.UNAUTHORIZED:
             return RedirectResponse(_sign_in_url(_page_behind(request)), status_code=303)
         hint = _HINTS.get(problem.status, "")
@@ -117,7 +118,8 @@ def _answer(request: Request, problem: Problem) -> Response:
         body["field"] = problem.field
     if problem.reference:
         body["reference"] = problem.reference
-    return JSONResponse(body, status_code=problem.status, media_type="application/problem+json")
+    headers = {"WWW-Authenticate": "Bearer"} if problem.status == HTTPStatus.UNAUTHORIZED else None
+    return JSONResponse(body, status_code=problem.status, media_type="application/problem+json", headers=headers)
 
 
 def _page_behind(request: Request) -> str:

@@ -32,6 +32,7 @@ NAVIGATION = (
     Entry("Events", "/events", "event"),
     Entry("Access", "/access", "shield", for_guests=False),
     Entry("Integrations", "/integrations", "key", for_guests=False),
+    Entry("Audit", "/audit", "clock", for_guests=False),
 )
 
 

@@ -120,8 +120,8 @@ def verify_secret(secret: str, stored: str) -> bool:
 
 
 _COLUMNS: Final = (
-    "SELECT c.credential_id, c.username, c.kind, c.hash, c.replaced_at, c.expires_at, c.device_id, c.session_id,"
-    " c.integration_id, coalesce(d.revoked_at, i.revoked_at) AS revoked_at,"
+    "SELECT c.credential_id, c.username, c.kind, c.hash, c.replaced_at, c.valid_until, c.expires_at, c.device_id,"
+    " c.session_id, c.integration_id, coalesce(d.revoked_at, i.revoked_at) AS revoked_at,"
     " coalesce(d.revoked_by, i.revoked_by) AS revoked_by, coalesce(d.revoked_reason, i.revoked_reason)"
     " AS revoked_reason, a.name AS agent_name, a.disabled AS agent_disabled,"
     " s.expires_at AS session_expires_at, u.disabled AS user_disabled"
@@ -183,17 +183,42 @@ def recheck_many(
     return answers
 
 
-def issue_for_device(session: Session, device: EnrolledDevice) -> str:
-    """Give the device a new token, which replaces the one it had; shown once, stored as a hash."""
+def issue_for_device(session: Session, device: EnrolledDevice, *, overlap_s: int = 0) -> str:
+    """Give the device a new token, which replaces the one it had; shown once, stored as a hash.
+
+    The old one is good for `overlap_s` more seconds; those that were replaced before it are not.
+    """
     session.flush()
     token = new_token(device.handle)
     session.execute(
-        text("UPDATE credentials SET replaced_at = now() WHERE device_id = :device_id AND replaced_at IS NULL"),
+        text("UPDATE credentials SET valid_until = NULL WHERE device_id = :device_id AND valid_until IS NOT NULL"),
         {"device_id": device.device_id},
+    )
+    session.execute(
+        text(
+            "UPDATE credentials SET replaced_at = now(),"
+            " valid_until = CASE WHEN :overlap_s > 0 THEN now() + make_interval(secs => :overlap_s) END"
+            " WHERE device_id = :device_id AND replaced_at IS NULL"
+        ),
+        {"device_id": device.device_id, "overlap_s": overlap_s},
     )
     _store(session, device.handle, "device", token, device_id=device.device_id)
     device.needs_enrolment = False
     return token
+
+
+def end_overlaps(session: Session, now: datetime) -> int:
+    """Let brokers look again at devices whose replaced token has had its overlap; returns how many there were."""
+    handles = session.execute(
+        text(
+            "UPDATE credentials SET valid_until = NULL WHERE valid_until <= :now RETURNING username",
+        ),
+        {"now": now},
+    ).scalars()
+    ended = list(handles)
+    for handle in ended:
+        changes.announce(session, handle, "changed", "the overlap of its old token has ended")
+    return len(ended)
 
 
 def issue_for_integration(session: Session, integration: NamedIntegration) -> str:
@@ -298,7 +323,7 @@ def _verdict(row: Any, username: str, now: datetime) -> Authenticated | Refused:
     if row.kind != kind_of(username):
         return Refused("wrong username or password", BAD_CREDENTIALS)
     why = _revoked_trouble(row) or _browser_trouble(row, now)
-    if not why and row.replaced_at is not None:
+    if not why and row.replaced_at is not None and (row.valid_until is None or row.valid_until <= now):
         why = f"this token was replaced on {_when(row.replaced_at)}; use the new one"
     if why:
         return Refused(why, NOT_AUTHORIZED)

@@ -72,11 +72,13 @@ _UPSERT_RETAINED: Final = (
     " ON CONFLICT (topic) DO UPDATE SET username = excluded.username, bytes = excluded.bytes, at = excluded.at"
 )
 # Whose a session is: the agent's devices and integrations, its members' browsers, and the hub that serves them all.
-_OF_AGENT: Final = (
+_OF_DEVICES: Final = (
     "SELECT b.*, 'device' AS kind, d.name, d.device_id, NULL::uuid AS integration_id, NULL::text AS email,"
     " NULL::text AS signed_in_from"
     " FROM broker_sessions b JOIN devices d ON d.handle = b.username WHERE d.agent_id = :agent_id"
-    " UNION ALL SELECT b.*, 'integration', i.name, NULL, i.integration_id, NULL, NULL"
+)
+_OF_AGENT: Final = (
+    f"{_OF_DEVICES} UNION ALL SELECT b.*, 'integration', i.name, NULL, i.integration_id, NULL, NULL"
     " FROM broker_sessions b JOIN integrations i ON 'ext_' || i.handle = b.username WHERE i.agent_id = :agent_id"
     " UNION ALL SELECT b.*, 'browser', coalesce(nullif(u.display_name, ''), u.email, ''), NULL, NULL, u.email,"
     " s.address"
@@ -133,6 +135,13 @@ def of_agent(session: Session, agent_id: uuid.UUID) -> list[SessionView]:
     rows = session.execute(text(_OF_AGENT), {"agent_id": agent_id, "hub": HUB_USERNAME}).all()
     views = [_view(row, agent_id) for row in rows]
     return sorted(views, key=lambda view: (not view.connected, view.kind, view.name.casefold(), view.username))
+
+
+def of_device(session: Session, agent_id: uuid.UUID, device_id: uuid.UUID) -> SessionView | None:
+    """The session of one of the agent's devices; None when the broker has none (or tells nothing of sessions)."""
+    row = session.execute(text(f"{_OF_DEVICES} AND d.device_id = :device"), {"agent_id": agent_id, "device": device_id})
+    found = row.one_or_none()
+    return None if found is None else _view(found, agent_id)
 
 
 def disconnect(session: Session, agent_id: uuid.UUID, username: str, *, by: str, reason: str = "") -> None:

@@ -35,15 +35,15 @@ VOCABULARY: Final[dict[str, Scope]] = {
             ),
         ),
         Scope("events:write", "report events", (("publish", "d/{handle}/event/+"),)),
-        Scope("events:read", "read the events of its agent", is_served=False),
+        Scope("events:read", "read the events of its agent", (("publish", "d/{handle}/request/events/+"),)),
         Scope("telemetry:write", "send samples", (("publish", "d/{handle}/telemetry/+"),), is_served=False),
         Scope(
             "commands:receive",
             "be told what to do, and answer",
             (("subscribe", "d/{handle}/cmd/#"), ("publish", "d/{handle}/reply/+")),
         ),
-        Scope("memories:read", "recall the memories of its agent", is_served=False),
-        Scope("actions:read", "read the actions of its agent", is_served=False),
+        Scope("memories:read", "recall the memories of its agent", (("publish", "d/{handle}/request/memories/+"),)),
+        Scope("actions:read", "read the actions of its agent", (("publish", "d/{handle}/request/actions/+"),)),
     )
 }
 
@@ -56,6 +56,7 @@ BASE: Final = Scope(
         ("subscribe", "d/{handle}/denied"),
         ("subscribe", "d/{handle}/receipt"),
         ("subscribe", "d/{handle}/presence"),
+        ("subscribe", "d/{handle}/response/+"),
     ),
 )
 

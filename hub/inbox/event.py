@@ -42,10 +42,9 @@ def handle(session: Session, accepted: Sequence[Accepted[messages.Event]], outco
                 received_at=one.incoming.received_at,
             )
         )
+        outcome.receive(known.handle, one.message.id)  # told after the commit
     if new:
         events.append(session, new)
-    for event in new:
-        outcome.receive(event.handle, event.message_id)
 
 
 def _spaces(session: Session, accepted: Sequence[Accepted[messages.Event]]) -> dict[tuple[uuid.UUID, str], uuid.UUID]:

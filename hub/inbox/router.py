@@ -12,7 +12,7 @@ from sqlmodel import Session
 
 from hub import commands, presence, presence_records
 from hub.access import denials
-from hub.inbox import event, hello, reply, senders
+from hub.inbox import event, hello, reply, request, senders
 from hub.inbox.envelope import Accepted, Incoming, Outcome
 from hub.presence import Evidence, Heard
 from hub.presence_records import Known
@@ -25,8 +25,13 @@ log = structlog.get_logger(__name__)
 Handler = Callable[[Session, Sequence[Accepted[Any]], Outcome], None]
 
 # What the hub listens to. `state` and `heartbeat` are evidence of presence and nothing more.
-KINDS: Final = ("state", "hello", "heartbeat", "event", "reply")
-HANDLERS: Final[dict[str, Handler]] = {"hello": hello.handle, "event": event.handle, "reply": reply.handle}
+KINDS: Final = ("state", "hello", "heartbeat", "event", "reply", "request")
+HANDLERS: Final[dict[str, Handler]] = {
+    "hello": hello.handle,
+    "event": event.handle,
+    "reply": reply.handle,
+    "request": request.handle,
+}
 
 
 def subscriptions(root: str) -> list[str]:

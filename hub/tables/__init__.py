@@ -5,6 +5,7 @@ before adding one that refers to it. A JSON value changed in place is not notice
 """
 
 from hub.tables.access import (
+    AuditChain,
     AuditEntry,
     BrokerRetained,
     BrokerSession,
@@ -15,9 +16,26 @@ from hub.tables.access import (
     RoleGrant,
     Traffic,
 )
-from hub.tables.delivery import DeadLetter, Denial, FeedEntry, FeedRevision, OutboxMessage, RetainedTopic
+from hub.tables.delivery import (
+    DeadLetter,
+    Denial,
+    FeedEntry,
+    FeedRevision,
+    IdempotencyKey,
+    OutboxMessage,
+    RetainedTopic,
+)
 from hub.tables.devices import Command, CommandStep, Credential, Device, DevicePresence
-from hub.tables.identity import Agent, AgentMembership, OneTimeLink, SignInBrake, Space, User, UserSession
+from hub.tables.identity import (
+    Agent,
+    AgentMembership,
+    OneTimeLink,
+    PersonalToken,
+    SignInBrake,
+    Space,
+    User,
+    UserSession,
+)
 from hub.tables.knowledge import Action, AuditState, ConsentGrant, Event, Memory, Person, Presence
 from hub.tables.legacy import (
     AgentToken,
@@ -35,6 +53,7 @@ __all__ = [
     "Agent",
     "AgentMembership",
     "AgentToken",
+    "AuditChain",
     "AuditEntry",
     "AuditState",
     "BrokerRetained",
@@ -51,6 +70,7 @@ __all__ = [
     "Event",
     "FeedEntry",
     "FeedRevision",
+    "IdempotencyKey",
     "Integration",
     "LegacyActionStatus",
     "LegacyDeviceToken",
@@ -62,6 +82,7 @@ __all__ = [
     "OneTimeLink",
     "OutboxMessage",
     "Person",
+    "PersonalToken",
     "Presence",
     "RemoteDeviceMap",
     "RetainedTopic",

@@ -4,7 +4,7 @@ import uuid
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import REAL, BigInteger, ForeignKeyConstraint, UniqueConstraint
+from sqlalchemy import REAL, BigInteger, Column, Computed, ForeignKeyConstraint, UniqueConstraint, Uuid
 from sqlmodel import Field, SQLModel
 
 from hub.tables.columns import (
@@ -22,6 +22,7 @@ from hub.tables.columns import (
 
 _EMPTY = default("''")
 _ZERO = default("0")
+_CHAIN = "coalesce(agent_id, '00000000-0000-0000-0000-000000000000'::uuid)"
 
 
 class Integration(SQLModel, table=True):
@@ -85,11 +86,12 @@ class RoleAssignment(SQLModel, table=True):
 
 
 class AuditEntry(SQLModel, table=True):
-    """One change: by whom, of what, and how it was before and after."""
+    """One change: by whom, of what, and how it was before and after; with its place in its chain."""
 
     __tablename__ = "audit_entries"
+    __table_args__ = (UniqueConstraint("chain", "seq"),)
     entry_id: int | None = numbered()
-    agent_id: uuid.UUID | None = Field(default=None, foreign_key="agents.agent_id", ondelete="CASCADE")
+    agent_id: uuid.UUID | None = None
     at: datetime = created()
     actor: str
     action: str
@@ -97,6 +99,25 @@ class AuditEntry(SQLModel, table=True):
     subject_id: uuid.UUID | None = None
     before: dict[str, Any] | None = Field(default=None, sa_type=JSON)
     after: dict[str, Any] | None = Field(default=None, sa_type=JSON)
+    chain: uuid.UUID | None = Field(default=None, sa_column=Column(Uuid, Computed(_CHAIN, persisted=True)))
+    actor_kind: str = Field(default="system", sa_column_kwargs=default("'system'"))
+    seq: int | None = Field(default=None, sa_type=BigInteger)
+    prev_hash: str | None = None
+    hash: str | None = None
+
+
+class AuditChain(SQLModel, table=True):
+    """The head of a chain of the audit: how long it is, and the hash of its last entry."""
+
+    __tablename__ = "audit_chains"
+    chain: uuid.UUID = Field(primary_key=True)
+    seq: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs=_ZERO)
+    hash: str = Field(default="", sa_column_kwargs=_EMPTY)
+    updated_at: datetime = created()
+    verified_at: datetime | None = moment()
+    verified_by: str | None = None
+    verified_seq: int | None = Field(default=None, sa_type=BigInteger)
+    verified_faults: int | None = None
 
 
 class BrokerSession(SQLModel, table=True):

@@ -82,3 +82,15 @@ class DeadLetter(SQLModel, table=True):
     error: str
     received_at: datetime = Field(sa_type=TIMESTAMPTZ)
     parked_at: datetime = created()
+
+
+class IdempotencyKey(SQLModel, table=True):
+    """A request that was answered, so that it is answered the same when it comes again."""
+
+    __tablename__ = "idempotency_keys"
+    principal: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+    request_hash: str
+    status: int = Field(sa_type=SmallInteger)
+    body: Any = Field(sa_type=JSON, nullable=False)
+    created_at: datetime = created()

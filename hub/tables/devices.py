@@ -60,6 +60,7 @@ class Credential(SQLModel, table=True):
         default=None, foreign_key="integrations.integration_id", ondelete="CASCADE"
     )
     sealed: bytes | None = None
+    valid_until: datetime | None = moment()
 
 
 class DevicePresence(SQLModel, table=True):

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlmodel import Field, SQLModel
 
-from hub.tables.columns import FALSE, TIMESTAMPTZ, created, default, moment, new_uuid_key
+from hub.tables.columns import FALSE, JSON, TIMESTAMPTZ, created, default, moment, new_uuid_key
 
 
 class Agent(SQLModel, table=True):
@@ -90,3 +90,18 @@ class SignInBrake(SQLModel, table=True):
     failures: int
     last_failure_at: datetime = Field(sa_type=TIMESTAMPTZ)
     retry_at: datetime = Field(sa_type=TIMESTAMPTZ)
+
+
+class PersonalToken(SQLModel, table=True):
+    """The hash of a token with which a user's scripts use HTTP."""
+
+    __tablename__ = "personal_tokens"
+    token_id: uuid.UUID = new_uuid_key()
+    user_id: uuid.UUID = Field(foreign_key="users.user_id", ondelete="CASCADE")
+    name: str
+    token_hash: str = Field(unique=True)
+    scopes: list[str] = Field(sa_type=JSON)
+    created_at: datetime = created()
+    expires_at: datetime = Field(sa_type=TIMESTAMPTZ)
+    last_used_at: datetime | None = moment()
+    revoked_at: datetime | None = moment()

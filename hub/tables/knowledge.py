@@ -60,7 +60,7 @@ class Presence(SQLModel, table=True):
 
 
 class Event(SQLModel, table=True):
-    """Something that happened, as a device told it; stored once however often it is sent."""
+    """Something that happened, as a device or a person told it; stored once however often it is sent."""
 
     __tablename__ = "events"
     __table_args__ = (UniqueConstraint("device_id", "message_id"),)
@@ -77,6 +77,7 @@ class Event(SQLModel, table=True):
     epoch: int | None = Field(default=None, sa_type=BigInteger)
     seq: int | None = Field(default=None, sa_type=BigInteger)
     happened_at: datetime | None = moment()
+    user_id: uuid.UUID | None = Field(default=None, foreign_key="users.user_id", ondelete="SET NULL")
 
 
 class Memory(SQLModel, table=True):

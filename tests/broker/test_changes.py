@@ -57,6 +57,24 @@ def test_a_session_with_the_new_token_survives_the_news_of_the_rotation(house: H
     client.peer.ping()
 
 
+def test_with_an_overlap_the_session_of_the_old_token_stays_until_it_ends(house: House) -> None:
+    client = house.device()
+    with house.database.transaction() as session:
+        device = devices.by_handle(session, client.handle)
+        token = devices.rotate(session, device, by="ann@example.org", overlap_s=60)
+    client.peer.ping()
+    assert client.peer.silent(0.3)
+    old = house.dial()
+    assert old.connect(client.handle, client.handle, client.token).body[1] == 0, "the old token is still good"
+    assert client.peer.closed(), "a second connection takes over"
+    with house.database.transaction() as session:
+        session.execute(text("UPDATE credentials SET valid_until = now() WHERE valid_until IS NOT NULL"))
+        assert credentials.end_overlaps(session, datetime.now(UTC) + timedelta(seconds=1)) == 1
+    assert old.closed(1.0)
+    assert house.dial().connect(client.handle, client.handle, client.token).body[1] == 5
+    house.again(client.handle, token).peer.ping()
+
+
 @pytest.mark.parametrize("how", ["revoke", "rotate"])
 @pytest.mark.parametrize("connected", [True, False])
 def test_what_a_device_retained_with_its_old_token_is_purged(house: House, how: str, *, connected: bool) -> None:

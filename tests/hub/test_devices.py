@@ -1,9 +1,11 @@
 """Devices: closed doors first."""
 
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import text
+from sqlmodel import Session
 
 from hub import audit, commands, devices, feed, outbox
 from hub.access import credentials, principals
@@ -177,3 +179,37 @@ def test_scopes_change_at_once_and_every_change_is_audited(database, agent, sess
         ("device.revoked", "ann", None, {"reason": "lost"}),
     ]
     assert token.rsplit(".", 1)[1] not in everything
+
+
+def test_with_an_overlap_both_tokens_are_good_until_it_ends(session: Session, agent: Agent) -> None:
+    first = devices.add(session, agent.agent_id, "Porch", scopes=["*"], by="ann")
+    second = devices.rotate(session, first.device, by="ann", overlap_s=60)
+    now = datetime.now(UTC)
+    for token in (first.token, second):
+        assert isinstance(credentials.authenticate(session, "porch", token, now), credentials.Authenticated)
+    later = now + timedelta(seconds=61)
+    assert "was replaced" in credentials.authenticate(session, "porch", first.token, later).reason
+    assert isinstance(credentials.authenticate(session, "porch", second, later), credentials.Authenticated)
+    assert credentials.end_overlaps(session, now) == 0
+    assert credentials.end_overlaps(session, later) == 1
+    assert "was replaced" in credentials.authenticate(session, "porch", first.token, now).reason
+
+
+def test_a_second_rotation_leaves_no_third_token(session: Session, agent: Agent) -> None:
+    first = devices.add(session, agent.agent_id, "Porch", scopes=["*"], by="ann")
+    second = devices.rotate(session, first.device, by="ann", overlap_s=60)
+    devices.rotate(session, first.device, by="ann", overlap_s=60)
+    now = datetime.now(UTC)
+    assert isinstance(credentials.authenticate(session, "porch", first.token, now), credentials.Refused)
+    assert isinstance(credentials.authenticate(session, "porch", second, now), credentials.Authenticated)
+
+
+@pytest.mark.parametrize("overlap_s", [-1, devices.OVERLAP_MAX_S + 1])
+def test_an_overlap_has_bounds(session: Session, agent: Agent, overlap_s: int) -> None:
+    added = devices.add(session, agent.agent_id, "Porch", scopes=["*"], by="ann")
+    with pytest.raises(Invalid) as refused:
+        devices.rotate(session, added.device, by="ann", overlap_s=overlap_s)
+    assert refused.value.field == "overlap_s"
+    assert isinstance(
+        credentials.authenticate(session, "porch", added.token, datetime.now(UTC)), credentials.Authenticated
+    )

@@ -162,6 +162,12 @@ EXACT = [
         m.Reply("succeeded", 1, result={"pong": True}),
         b'{"status":"succeeded","epoch":1,"result":{"pong":true}}',
     ),
+    ("request", m.Request(1, {"limit": 2}), b'{"epoch":1,"body":{"limit":2}}'),
+    (
+        "response",
+        m.Response(ok=False, error=m.Problem("invalid", "is 1 to 200", "limit")),
+        b'{"ok":false,"error":{"code":"invalid","message":"is 1 to 200","field":"limit"}}',
+    ),
     (
         "welcome",
         m.Welcome(1, 15.0, ["presence:write"], 0, NOW),

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from hub import identity
 from hub.database import Database
@@ -111,3 +112,22 @@ def test_doctor_on_a_database_of_ones_own(run: Callable) -> None:
     assert parts["schema"]["ok"]
     assert parts["instance"]["ok"] is None
     assert all(check["to_do"] for check in told["checks"] if check["ok"] is False)
+
+
+def test_the_audit_is_listed_verified_and_held_to_what_was_kept(run: Callable, database: Database) -> None:
+    answer(run("device", "add", "Porch"))
+    (added,) = answer(run("audit", "list", "--action", "device.added"))
+    assert (added["actor"], added["actor_kind"], added["subject"]) == ("command line", "system", "porch")
+    kept = {one["chain"]: one for one in answer(run("audit", "head"))}
+    (agent,) = [chain for chain in kept if chain != "hub"]
+    line = f"{agent}:{kept[agent]['seq']}:{kept[agent]['hash']}"
+    assert all(one["whole"] for one in answer(run("audit", "verify", "--expect", line)))
+    assert refusal(run("audit", "verify", "--expect", "nonsense")) == (2, "expect")
+    with database.engine.begin() as connection:
+        connection.execute(text("ALTER TABLE audit_entries DISABLE TRIGGER USER"))
+        connection.execute(text("DELETE FROM audit_entries"))
+        connection.execute(text("DELETE FROM audit_chains"))
+    done = run("audit", "verify", "--expect", line)
+    assert done.returncode == 1
+    (gone,) = json.loads(done.stdout)
+    assert (gone["whole"], gone["faults"][0]["seq"]) == (False, kept[agent]["seq"])

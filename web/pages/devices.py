@@ -8,8 +8,8 @@ from uuid import UUID
 from fastapi import APIRouter, Form, Query, Request, Response
 from sqlmodel import Session
 
-from hub import commands, devices, feed, identity
-from hub.access import denials
+from hub import audit, commands, devices, events, feed, identity
+from hub.access import denials, live_sessions, principals
 from hub.access.scopes import VOCABULARY
 from hub.devices import DEFAULT_SCOPES, NAME_MAX, DeviceView
 from hub.errors import HubError, Invalid
@@ -18,6 +18,7 @@ from hub_protocol.errors import BadName
 from hub_protocol.topics import Topics, check_handle
 from web.dependencies import AdminAgent, AgentContext, CurrentAgent, CurrentVisitor, Db, Now, WebSettings
 from web.pages import device_words, payload
+from web.pages.change_words import Change, in_words
 from web.pages.ids import parse_ids
 from web.templating import redirect, render
 
@@ -25,6 +26,8 @@ router = APIRouter(prefix="/devices")
 
 COMMANDS_SHOWN: Final = 20
 REFUSALS_SHOWN: Final = 10
+EVENTS_SHOWN: Final = 10
+CHANGES_SHOWN: Final = 20
 PING_TTL_S: Final = 30
 _MAY_CHANGE: Final = frozenset({"owner", "admin"})
 
@@ -107,9 +110,12 @@ def add(
 
 
 @router.get("/{device_id}")
-def show(request: Request, device_id: UUID, current: CurrentAgent, session: Db, now: Now) -> Response:
-    """Everything about one satellite."""
+def show(
+    request: Request, device_id: UUID, current: CurrentAgent, session: Db, settings: WebSettings, now: Now
+) -> Response:
+    """Everything about one satellite; guests see how it is, and not what it may or tried."""
     rev = feed.revision(session, current.agent_id)
+    is_member = current.role != "guest"
     view = devices.view(session, current.agent_id, device_id)
     return render(
         request,
@@ -117,11 +123,17 @@ def show(request: Request, device_id: UUID, current: CurrentAgent, session: Db, 
         row=device_words.row(view, now),
         device=view,
         commands=commands.for_device(session, device_id, COMMANDS_SHOWN),
-        refusals=denials.recent(session, device_id=device_id, limit=REFUSALS_SHOWN),
+        refusals=denials.recent(session, device_id=device_id, limit=REFUSALS_SHOWN) if is_member else [],
+        events=events.page(session, current.agent_id, device_id=device_id, limit=EVENTS_SHOWN).items,
+        connection=live_sessions.of_device(session, current.agent_id, device_id) if is_member else None,
+        principal=principals.load(session, view.handle, settings.root) if is_member else None,
+        changes=_changes(session, current, device_id) if is_member else [],
         vocabulary=VOCABULARY,
         words=device_words,
         payload=payload,
         rev=rev,
+        now=now,
+        is_member=is_member,
         can_change=_can_change(current),
     )
 
@@ -187,6 +199,11 @@ def revoke(
     if "text/html" in request.headers.get("accept", ""):
         return redirect(request, f"/devices/{device_id}", message=message)
     return {"device_id": str(device_id), "message": message}
+
+
+def _changes(session: Session, current: AgentContext, device_id: UUID) -> list[Change]:
+    found = audit.entries(session, current.agent_id, subject_id=device_id, limit=CHANGES_SHOWN)
+    return [in_words(one) for one in found]
 
 
 def _rows(found: list[DeviceView], now: datetime) -> list[device_words.Row]:

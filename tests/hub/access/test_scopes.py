@@ -37,12 +37,11 @@ def grants_of(scopes: list[str]) -> set[tuple[str, str]]:
     return {(grant.action, grant.filter) for grant in device_grants("lamp", scopes, "r")}
 
 
-BASE = {("subscribe", f"r/d/lamp/{name}") for name in ("welcome", "denied", "receipt", "presence")}
+BASE = {("subscribe", f"r/d/lamp/{name}") for name in ("welcome", "denied", "receipt", "presence", "response/+")}
 
 
 def test_without_scopes_a_device_only_listens() -> None:
     assert grants_of([]) == BASE
-    assert grants_of(["memories:read", "actions:read", "events:read"]) == BASE
 
 
 def test_what_each_scope_opens() -> None:
@@ -50,6 +49,8 @@ def test_what_each_scope_opens() -> None:
         ("publish", f"r/d/lamp/{name}") for name in ("state", "hello", "heartbeat")
     }
     assert grants_of(["events:write"]) - BASE == {("publish", "r/d/lamp/event/+")}
+    for noun in ("events", "memories", "actions"):
+        assert grants_of([f"{noun}:read"]) - BASE == {("publish", f"r/d/lamp/request/{noun}/+")}
     assert grants_of(["telemetry:write"]) - BASE == {("publish", "r/d/lamp/telemetry/+")}
     assert grants_of(["commands:receive"]) - BASE == {
         ("subscribe", "r/d/lamp/cmd/#"),

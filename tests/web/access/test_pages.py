@@ -15,7 +15,7 @@ from hub.access import denials, live_sessions
 from hub.access.denials import Refusable, Refusal
 from hub.access.live_sessions import SessionReport
 from hub.database import Database
-from web.pages.access_history import difference
+from web.pages.change_words import difference
 
 Foreign = Any  # tests/web/access/conftest.py
 MakeRole = Callable[..., UUID]

@@ -40,6 +40,7 @@ function showPresence(element, item) {
     setPresence(holder.querySelector(".chip"), item.presence, item.why);
   }
   setText(element, "why", item.why);
+  setText(element, "source", item.source === "http" ? "HTTP" : "MQTT");
   setText(element, "epoch", String(item.epoch));
   setText(element, "bound", String(Math.ceil(item.bound_s)));
   setTime(element, "since", item.since);

@@ -21,7 +21,7 @@ async function fetchAgain() {
 
 const update = throttled(() => fetchAgain().catch((error) => console.warn("device:", error)), 500);
 
-for (const type of ["presence.updated", "commands.updated", "devices.updated", "denials.new"]) {
+for (const type of ["presence.updated", "commands.updated", "devices.updated", "denials.new", "events.new"]) {
   onFeed(type, (items) => {
     if (items.some((item) => item.device_id === id)) update();
   });

@@ -28,7 +28,7 @@ export function morphParts(current, fresh) {
   }
   for (const part of fresh.querySelectorAll("[data-part]")) {
     const old = current.querySelector(`[data-part="${CSS.escape(part.dataset.part)}"]`);
-    if (!old || bare(old).isEqualNode(bare(part))) continue;
+    if (!old || bare(old).isEqualNode(bare(part)) || isTypedIn(old)) continue;
     const focused = old.contains(document.activeElement) ? focusName(document.activeElement) : null;
     for (const details of part.querySelectorAll("details[data-key]")) {
       details.open ||= Boolean(old.querySelector(`details[data-key="${CSS.escape(details.dataset.key)}"][open]`));
@@ -37,6 +37,17 @@ export function morphParts(current, fresh) {
     old.replaceWith(replacement);
     if (focused) replacement.querySelector(focused)?.focus({ preventScroll: true });
   }
+}
+
+// What somebody is typing, or has typed and not sent, is never taken from under them.
+function isTypedIn(part) {
+  return [...part.querySelectorAll("input, textarea, select")].some(
+    (field) =>
+      field === document.activeElement ||
+      (field.matches("[type=checkbox], [type=radio]") && field.checked !== field.defaultChecked) ||
+      (field.matches("textarea, input:not([type=checkbox], [type=radio], [type=hidden])") && field.value !== field.defaultValue) ||
+      (field.matches("select") && [...field.options].some((option) => option.selected !== option.defaultSelected && field.selectedIndex > 0)),
+  );
 }
 
 // Without what this page wrote itself: the words of times, which tick.

@@ -1,0 +1,157 @@
+"""Every route, asked with ids of another agent: not found, and nothing changed. Made from the route table itself."""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from fastapi.routing import RouteContext, iter_route_contexts
+from sqlalchemy import text
+
+from hub import commands, devices, identity, integrations
+from hub.access import personal_tokens
+from hub.database import Database
+from hub.settings import Settings
+from hub.tables import Agent, AgentMembership, Role, Space, UserSession
+from web.api.description import describe
+from web.app import create_app
+
+# Ids in paths that are not an agent's: with the reason why this test has nothing to say about them.
+NOT_AN_AGENTS = {
+    "build": "a file of the product",
+    "name": "a file of the product",
+    "token": "a one-time link is its own secret; tests/web/test_login.py",
+}
+# What every request may touch: that somebody was here.
+TOUCHED = {"user_sessions", "users", "personal_tokens", "idempotency_keys", "sign_in_brakes", "broker_sessions"}
+
+
+def _routes() -> list[RouteContext]:
+    app = create_app(Settings(database_url="postgresql://nobody@localhost/none"))
+    return [one for one in iter_route_contexts(app.routes) if "{" in (one.path or "") and one.methods]
+
+
+ROUTES = [
+    pytest.param(method, route.path, id=f"{method} {route.path}")
+    for route in _routes()
+    for method in sorted(route.methods)
+    if not set(re.findall(r"{(\w+)", route.path)) <= set(NOT_AN_AGENTS)
+]
+
+
+@dataclass(frozen=True)
+class Others:
+    """What another agent has, by the names that paths have for it."""
+
+    agent_id: UUID
+    ids: dict[str, str]
+
+
+@pytest.fixture
+def others(database: Database) -> Others:
+    """One of everything, of an agent that nobody here belongs to."""
+    now = datetime.now(UTC)
+    with database.transaction() as session:
+        agent = Agent(name="Elsewhere")
+        session.add(agent)
+        session.flush()
+        space = Space(agent_id=agent.agent_id, name="Cellar")
+        session.add(space)
+        eve = identity.create_user(session, "eve@example.org", "", "three loud satellites")
+        session.add(AgentMembership(agent_id=agent.agent_id, user_id=eve.user_id, role="owner"))
+        session.flush()
+        device = devices.add(
+            session, agent.agent_id, "Their porch", scopes=["*"], by="eve", space_id=space.space_id
+        ).device
+        integration = integrations.add(session, agent.agent_id, "Their Node-RED", by="eve").integration
+        role = Role(agent_id=agent.agent_id, name="Their role")
+        session.add(role)
+        command = commands.request(session, device, "ping", {}, by="eve", ttl_s=600, now=now)
+        token, _ = personal_tokens.create(session, eve.user_id, "theirs", ["*"], now + timedelta(days=1), now)
+        browser = UserSession(user_id=eve.user_id, token_hash="0" * 64, expires_at=now + timedelta(days=1))
+        session.add(browser)
+        session.flush()
+        return Others(
+            agent.agent_id,
+            {
+                "agent_id": str(agent.agent_id),
+                "space_id": str(space.space_id),
+                "device_id": str(device.device_id),
+                "integration_id": str(integration.integration_id),
+                "role_id": str(role.role_id),
+                "user_id": str(eve.user_id),
+                "command_id": str(command.command_id),
+                "token_id": str(token.token_id),
+                "session_id": str(browser.session_id),
+                "username": device.handle,
+            },
+        )
+
+
+def everything(database: Database) -> dict[str, str]:
+    """What stands in each table, as one digest of it."""
+    with database.transaction() as session:
+        tables = session.execute(text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")).scalars()
+        digest = "SELECT md5(coalesce(string_agg(row::text, ';' ORDER BY row::text), '')) FROM {} AS row"
+        return {
+            table: session.execute(text(digest.format(table))).scalar_one() for table in sorted(set(tables) - TOUCHED)
+        }
+
+
+def body_for(app: FastAPI, method: str, path: str) -> dict[str, Any]:
+    """A JSON body that the description calls good, so that the ids are what is judged."""
+    document = describe(app)
+    operation = document["paths"].get(path, {}).get(method.lower(), {})
+    schema = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
+    return _example(schema, document["components"]["schemas"]) if schema else {}
+
+
+def _example(schema: dict[str, Any], known: dict[str, Any]) -> Any:
+    if "$ref" in schema:
+        schema = known[schema["$ref"].rsplit("/", 1)[1]]
+    if "anyOf" in schema:
+        return _example(schema["anyOf"][0], known)
+    for given in ("const", "default", "enum", "examples"):
+        if given in schema:
+            return schema[given][0] if isinstance(schema[given], list) and given != "default" else schema[given]
+    if "properties" in schema:
+        properties = schema["properties"]
+        return {name: _example(properties[name], known) for name in schema.get("required", [])}
+    formats = {
+        "date-time": (datetime.now(UTC) + timedelta(hours=1)).isoformat(),
+        "uuid": "00000000-0000-4000-8000-000000000000",
+    }
+    plain = {
+        "object": {},
+        "array": [],
+        "string": formats.get(schema.get("format", ""), "x" * schema.get("minLength", 1)),
+    }
+    return plain.get(schema.get("type", "object"), schema.get("minimum", 1))
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+async def test_ids_of_another_agent_are_not_found(
+    app: FastAPI, owner: httpx.AsyncClient, others: Others, database: Database, method: str, path: str
+) -> None:
+    names = set(re.findall(r"{(\w+)", path))
+    unknown = names - set(others.ids) - set(NOT_AN_AGENTS)
+    assert not unknown, f"say in `others` what another agent's {', '.join(unknown)} is"
+    address = re.sub(r"{(\w+)(:\w+)?}", lambda found: others.ids[found[1]], path)
+    is_api = path.startswith(("/v1/", "/api/"))
+    before = everything(database)
+    answers = []
+    for agent in ({}, {"agent": str(others.agent_id)}):
+        body = {"json": body_for(app, method, path)} if is_api and method not in {"GET", "DELETE"} else {}
+        answers.append(await owner.request(method, address, params=agent, **body))
+    assert [one.status_code for one in answers] == [404, 404], [one.text[:300] for one in answers]
+    assert everything(database) == before
+    for one in answers:
+        assert "Their" not in one.text
+
+
+def test_there_is_something_to_ask() -> None:
+    assert len(ROUTES) > 25
