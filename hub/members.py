@@ -75,7 +75,7 @@ def _hand_over(
     if by_user_id is not None and (owner is None or by_user_id != owner.user_id):
         raise Forbidden("Only the owner can hand ownership over; where there is none, the hub's operator names one.")
     user = session.get_one(User, heir.user_id)
-    if user.disabled or user.password_hash is None:
+    if user.disabled or not identity.has_way_in(session, user):
         raise Conflict("an owner must be able to sign in; this account cannot yet", field="role")
     if owner is not None:  # first, so that there are never two
         _change(session, owner, "admin", actor)
@@ -133,8 +133,7 @@ def _keep_last_admin(session: Session, members: dict[UUID, AgentMembership], mem
         session.exec(
             select(User.user_id).where(
                 col(User.user_id).in_([one.user_id for one in members.values() if one.role in _CHANGING]),
-                col(User.disabled).is_(False),
-                col(User.password_hash).is_not(None),
+                identity.can_sign_in(),
             )
         )
     )
