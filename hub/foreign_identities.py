@@ -152,7 +152,7 @@ def _link(session: Session, user: User, claims: Claims) -> User:
         linked = _linked(session, claims)
         if linked is None or linked.disabled:
             raise Forbidden(
-                "This account is linked to another identity of the provider. Sign in with your password, or ask an admin."
+                "This account is linked to another identity of the provider. Use your password, or ask an admin."
             )
         return linked
     # The invitation is accepted by this; its link must not give a password to whoever finds it later.

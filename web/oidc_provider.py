@@ -83,7 +83,7 @@ class Provider:
         return Claims(
             self.issuer,
             claims["sub"],
-            email if isinstance(email, str) and len(email) <= 254 else "",
+            email if isinstance(email, str) and len(email) <= 254 and email.isprintable() else "",
             claims.get("email_verified") is True,
         )
 
@@ -135,7 +135,7 @@ class Provider:
             and (party == self._client_id or (party is None and len(audiences) == 1))
             and isinstance(subject, str)
             and 0 < len(subject) <= 255
-            and "\0" not in subject
+            and subject.isprintable()  # neither NUL nor half a surrogate pair, which Postgres does not take
         )
 
     def _ask(self, *, anew: bool = False) -> _Known:

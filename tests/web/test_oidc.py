@@ -77,6 +77,7 @@ def count(database: Database, table: str) -> int:
         {"iat": int(time.time()) + 3600},
         {"sub": ""},
         {"sub": None},
+        {"sub": "a\0b"},
     ],
 )
 async def test_a_token_that_says_something_else_is_refused(
