@@ -1,16 +1,112 @@
 """What people are to an agent, changed by its admins: at once on pages that are open, and never into a lock-out."""
 
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+from sqlalchemy import text
 from sqlmodel import Session, col, select
 
-from hub import audit, identity
+from hub import audit, identity, links
 from hub.access import changes
+from hub.audit.actors import Actor
 from hub.errors import Conflict, Forbidden, Invalid, NotFound
 from hub.tables import AgentMembership, User
 
 _CHANGING: Final = frozenset({"owner", "admin"})
+# Nobody becomes owner by an invitation.
+INVITABLE: Final = ("guest", "member", "admin")
+
+
+@dataclass(frozen=True, slots=True)
+class MemberView:
+    """A member as a page shows it; `invited_until` while a link waits for somebody who never signed in."""
+
+    user_id: UUID
+    email: str
+    display_name: str
+    role: str
+    since: datetime
+    last_seen: datetime | None
+    can_sign_in: bool
+    disabled: bool
+    invited_until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    """Who was added; `token` is of the one-time link, None for somebody who can sign in already."""
+
+    user_id: UUID
+    email: str
+    token: str | None
+
+
+def overview(session: Session, agent_id: UUID, now: datetime, *, with_blocked: bool = True) -> list[MemberView]:
+    """The agent's members: the owner first, then by role and name; those blocked come last."""
+    rows = session.execute(
+        text(
+            "SELECT u.user_id, coalesce(u.email, '') AS email, coalesce(u.display_name, '') AS display_name, m.role,"
+            " m.created_at AS since, u.last_seen,"
+            " (u.password_hash IS NOT NULL OR EXISTS (SELECT FROM user_identities i WHERE i.user_id = u.user_id))"
+            " AS can_sign_in, u.disabled,"
+            " (SELECT max(l.expires_at) FROM one_time_links AS l WHERE l.user_id = u.user_id AND l.purpose = 'invite'"
+            " AND l.used_at IS NULL AND l.expires_at > :now) AS invited_until"
+            " FROM agent_memberships AS m JOIN users AS u USING (user_id)"
+            " WHERE m.agent_id = :agent AND m.revoked_at IS NULL AND (:with_blocked OR m.role <> 'blocked')"
+            " ORDER BY array_position(ARRAY['owner', 'admin', 'member', 'guest', 'blocked'], m.role),"
+            " lower(coalesce(nullif(u.display_name, ''), u.email)), u.user_id"
+        ),
+        {"agent": agent_id, "now": now, "with_blocked": with_blocked},
+    )
+    return [MemberView(**row._mapping) for row in rows]  # noqa: SLF001  (SQLAlchemy's public name)
+
+
+def view(session: Session, agent_id: UUID, user_id: UUID, now: datetime) -> MemberView:
+    """One member, also a blocked one; `NotFound` for who is none."""
+    for found in overview(session, agent_id, now):
+        if found.user_id == user_id:
+            return found
+    raise NotFound("there is no such member", field="user")
+
+
+def invite(
+    session: Session, agent_id: UUID, email: str, role: str, *, by_user_id: UUID, now: datetime, name: str = ""
+) -> Invitation:
+    """Add somebody by their address. Who never signed in gets a one-time link, which replaces earlier ones.
+
+    Raises `Invalid` (email, role), `Conflict` for who is a member (or blocked) already, `Forbidden` for who may not.
+    """
+    if role not in INVITABLE:
+        raise Invalid(f"is one of {', '.join(INVITABLE)}", field="role")
+    address = identity.check_email(email)
+    name = identity.check_display_name(name)
+    members = _locked(session, agent_id)
+    actor = _actor(session, agent_id, by_user_id, "")
+    user = identity.find_user(session, address)
+    if user is not None and user.user_id in members:
+        role_now = members[user.user_id].role
+        standing = "blocked here" if role_now == "blocked" else f"{role_now} already"
+        raise Conflict(f"{address} is {standing}", field="email")
+    user = user or identity.create_user(session, address, name)
+    identity.join(session, agent_id, user, role, by=actor)
+    token = links.invite_link(session, user, now, by=actor) if not identity.has_way_in(session, user) else None
+    return Invitation(user.user_id, address, token)
+
+
+def invite_again(session: Session, agent_id: UUID, user_id: UUID, *, by_user_id: UUID, now: datetime) -> Invitation:
+    """A new link for a member who never signed in; the one before is worthless.
+
+    `Conflict` for who can sign in: a link would let its bearer take over an account that other agents trust.
+    """
+    members = _locked(session, agent_id)
+    actor = _actor(session, agent_id, by_user_id, "")
+    _member(members, user_id)
+    user = session.get_one(User, user_id)
+    if identity.has_way_in(session, user):
+        raise Conflict("they can sign in already; a new password comes from the hub's operator (marvain user reset)")
+    return Invitation(user_id, user.email or "", links.invite_link(session, user, now, by=actor))
 
 
 def set_role(
@@ -112,7 +208,7 @@ def _actor(session: Session, agent_id: UUID, by_user_id: UUID | None, by: str, *
         return by or "the hub"
     identity.require_role(session, by_user_id, agent_id, "guest" if by_user_id == may_be else "admin")
     user = session.get_one(User, by_user_id)
-    return user.email or user.display_name or str(by_user_id)
+    return Actor(user.email or user.display_name or str(by_user_id), "person")
 
 
 def _member(members: dict[UUID, AgentMembership], user_id: UUID) -> AgentMembership:

@@ -20,6 +20,7 @@ from web.pages import (
     access_scopes,
     access_sessions,
     access_try,
+    account_tokens,
     agents,
     audit,
     batches,
@@ -33,6 +34,7 @@ from web.pages import (
     events,
     integration_roles,
     integrations,
+    people,
     spaces,
 )
 from web.security import Guard
@@ -79,6 +81,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app.include_router(login.router)
     app.include_router(oidc.router)
+    app.include_router(account_tokens.router)
     app.include_router(live.router)
     # Before the devices: "claim" is no device's id.
     app.include_router(enrolment.router)
@@ -93,6 +96,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(page.router)
     app.include_router(access_history.router)
     app.include_router(spaces.router)
+    app.include_router(people.router)
     app.include_router(agents.router)
     app.include_router(audit.router)
     app.include_router(integrations.router)

@@ -80,9 +80,12 @@ def since(
     now: Now,
 ) -> dict[str, Any]:
     """Everything told to the agent's pages after `rev`, or `reset` when that is too much or too long ago."""
-    require_role(session, visitor.user.user_id, agent, "guest")
+    role = require_role(session, visitor.user.user_id, agent, "guest")
     gap = feed.since(session, agent, rev)
-    return {"rev": gap.rev, "messages": gap.messages, "reset": gap.reset, "now": now}
+    messages = gap.messages
+    if role == "guest":
+        messages = [one for one in messages if not str(one["type"]).startswith("denials.")]
+    return {"rev": gap.rev, "messages": messages, "reset": gap.reset, "now": now}
 
 
 def _make_room(session: Session, session_id: uuid.UUID, now: datetime) -> None:

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Form, Request, Response
 from sqlmodel import Session
 
 from hub import identity, sign_in
+from hub.access import personal_tokens
 from hub.errors import Conflict, Invalid, NotFound
 from hub.sign_in import LinkView, SignInRefused, Visitor
 from hub.tables import User
@@ -232,5 +233,12 @@ def _account(
     errors: dict[str, str] | None = None,
     status_code: int = 200,
 ) -> Response:
-    sessions = sign_in.sessions_of(session, visitor.user.user_id, now)
-    return render(request, "account.html", status_code=status_code, errors=errors or {}, sessions=sessions)
+    tokens = personal_tokens.of_user(session, visitor.user.user_id)
+    return render(
+        request,
+        "account.html",
+        status_code=status_code,
+        errors=errors or {},
+        sessions=sign_in.sessions_of(session, visitor.user.user_id, now),
+        tokens=[one for one in tokens if one.revoked_at is None and one.expires_at > now],
+    )

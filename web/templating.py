@@ -31,6 +31,7 @@ NAVIGATION = (
     Entry("Devices", "/devices", "device"),
     Entry("Events", "/events", "event"),
     Entry("Spaces", "/spaces", "space"),
+    Entry("People", "/people", "people", for_guests=False),
     Entry("Access", "/access", "shield", for_guests=False),
     Entry("Integrations", "/integrations", "key", for_guests=False),
     Entry("Audit", "/audit", "clock", for_guests=False),

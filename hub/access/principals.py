@@ -20,7 +20,7 @@ from hub_protocol.catalogue import FEEDS
 from hub_protocol.topics import Topics
 
 # Guests read no samples.
-FEEDS_OF_GUESTS: Final = tuple(feed for feed in FEEDS if feed != "telemetry")
+FEEDS_OF_GUESTS: Final = tuple(feed for feed in FEEDS if feed not in {"telemetry", "denials"})
 Kind = Literal["device", "browser", "integration", "hub"]
 Common = Mapping[uuid.UUID, frozenset[tuple[Action, str]]]
 
