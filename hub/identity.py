@@ -4,13 +4,13 @@ from typing import Final
 from uuid import UUID
 
 from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
-from sqlalchemy import ColumnElement, func, text
+from sqlalchemy import ColumnElement, and_, exists, func, or_, text
 from sqlmodel import Session, col, select
 
 from hub import audit, passwords
 from hub.access import changes
 from hub.errors import Conflict, Forbidden, Invalid, NotFound
-from hub.tables import Agent, AgentMembership, Space, User
+from hub.tables import Agent, AgentMembership, Space, User, UserIdentity
 
 # Lowest first. `blocked` is no role: whoever has it is no member, here and in every list.
 ROLES: Final = ("guest", "member", "admin", "owner")
@@ -175,7 +175,7 @@ def create_user(session: Session, email: str, display_name: str = "", password: 
     email = check_email(email)
     display_name = check_display_name(display_name)
     known = find_user(session, email)
-    if known is not None and known.password_hash is not None:
+    if known is not None and has_way_in(session, known):
         raise Conflict(f"There is a user {email} already.", field="email")
     user = known or User(email=email)
     if display_name:
@@ -192,9 +192,20 @@ def find_user(session: Session, email: str) -> User | None:
     return session.exec(
         select(User)
         .where(func.lower(User.email) == email.strip().lower())
-        .order_by(col(User.password_hash).is_(None), col(User.created_at), col(User.user_id))
+        .order_by(col(User.password_hash).is_(None), ~_way_in(), col(User.created_at), col(User.user_id))
         .limit(1)
     ).first()
+
+
+def can_sign_in() -> ColumnElement[bool]:
+    """Who can sign in, in a query of users: not disabled, with a password or an identity at a provider."""
+    return and_(col(User.disabled).is_(False), _way_in())
+
+
+def has_way_in(session: Session, user: User) -> bool:
+    """Whether this user, disabled or not, has a password or an identity at a provider."""
+    session.flush()
+    return session.exec(select(User.user_id).where(User.user_id == user.user_id, _way_in())).first() is not None
 
 
 def set_password(session: Session, user: User, password: str) -> None:
@@ -213,12 +224,15 @@ def has_owner(session: Session) -> bool:
         .where(
             AgentMembership.role == "owner",
             col(AgentMembership.revoked_at).is_(None),
-            col(User.password_hash).is_not(None),
-            col(User.disabled).is_(False),
+            can_sign_in(),
         )
         .limit(1)
     ).first()
     return found is not None
+
+
+def _way_in() -> ColumnElement[bool]:
+    return or_(col(User.password_hash).is_not(None), exists().where(col(UserIdentity.user_id) == col(User.user_id)))
 
 
 def _effective() -> tuple[ColumnElement[bool], ...]:

@@ -48,7 +48,9 @@ def overview(session: Session, agent_id: UUID, now: datetime, *, with_blocked: b
     rows = session.execute(
         text(
             "SELECT u.user_id, coalesce(u.email, '') AS email, coalesce(u.display_name, '') AS display_name, m.role,"
-            " m.created_at AS since, u.last_seen, u.password_hash IS NOT NULL AS can_sign_in, u.disabled,"
+            " m.created_at AS since, u.last_seen,"
+            " (u.password_hash IS NOT NULL OR EXISTS (SELECT FROM user_identities i WHERE i.user_id = u.user_id))"
+            " AS can_sign_in, u.disabled,"
             " (SELECT max(l.expires_at) FROM one_time_links AS l WHERE l.user_id = u.user_id AND l.purpose = 'invite'"
             " AND l.used_at IS NULL AND l.expires_at > :now) AS invited_until"
             " FROM agent_memberships AS m JOIN users AS u USING (user_id)"
@@ -89,7 +91,7 @@ def invite(
         raise Conflict(f"{address} is {standing}", field="email")
     user = user or identity.create_user(session, address, name)
     identity.join(session, agent_id, user, role, by=actor)
-    token = links.invite_link(session, user, now, by=actor) if user.password_hash is None else None
+    token = links.invite_link(session, user, now, by=actor) if not identity.has_way_in(session, user) else None
     return Invitation(user.user_id, address, token)
 
 
@@ -102,7 +104,7 @@ def invite_again(session: Session, agent_id: UUID, user_id: UUID, *, by_user_id:
     actor = _actor(session, agent_id, by_user_id, "")
     _member(members, user_id)
     user = session.get_one(User, user_id)
-    if user.password_hash is not None:
+    if identity.has_way_in(session, user):
         raise Conflict("they can sign in already; a new password comes from the hub's operator (marvain user reset)")
     return Invitation(user_id, user.email or "", links.invite_link(session, user, now, by=actor))
 
@@ -169,7 +171,7 @@ def _hand_over(
     if by_user_id is not None and (owner is None or by_user_id != owner.user_id):
         raise Forbidden("Only the owner can hand ownership over; where there is none, the hub's operator names one.")
     user = session.get_one(User, heir.user_id)
-    if user.disabled or user.password_hash is None:
+    if user.disabled or not identity.has_way_in(session, user):
         raise Conflict("an owner must be able to sign in; this account cannot yet", field="role")
     if owner is not None:  # first, so that there are never two
         _change(session, owner, "admin", actor)
@@ -227,8 +229,7 @@ def _keep_last_admin(session: Session, members: dict[UUID, AgentMembership], mem
         session.exec(
             select(User.user_id).where(
                 col(User.user_id).in_([one.user_id for one in members.values() if one.role in _CHANGING]),
-                col(User.disabled).is_(False),
-                col(User.password_hash).is_not(None),
+                identity.can_sign_in(),
             )
         )
     )

@@ -7,12 +7,14 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+from sqlalchemy import select as sql_select
 from sqlalchemy import text
 from sqlmodel import Session, col, select
 
 from hub.access import changes
 from hub.audit.actors import Actor
 from hub.errors import NotFound
+from hub.identity import can_sign_in
 from hub.tables import User, UserSession
 
 SESSION_IDLE: Final = timedelta(days=30)
@@ -69,12 +71,16 @@ def start_session(session: Session, user: User, address: str, user_agent: str, n
 def resume(session: Session, token: str, now: datetime) -> Visitor | None:
     """Who the bearer of this token is; None when nobody (any more). Notes that it was seen, at most once a minute."""
     row = session.execute(
-        text(
-            "SELECT s.session_id, s.last_seen_at, s.expires_at, u.user_id, u.email, u.display_name"
-            " FROM user_sessions s JOIN users u USING (user_id)"
-            " WHERE s.token_hash = :hash AND s.expires_at > :now AND NOT u.disabled AND u.password_hash IS NOT NULL"
-        ),
-        {"hash": _hash(token), "now": now},
+        sql_select(
+            col(UserSession.session_id),
+            col(UserSession.last_seen_at),
+            col(UserSession.expires_at),
+            col(User.user_id),
+            col(User.email),
+            col(User.display_name),
+        )
+        .join(User, col(User.user_id) == UserSession.user_id)
+        .where(col(UserSession.token_hash) == _hash(token), col(UserSession.expires_at) > now, can_sign_in())
     ).one_or_none()
     if row is None:
         return None

@@ -78,6 +78,12 @@ class Settings(BaseSettings):
     # Addresses of proxies whose X-Forwarded-* headers count, separated by commas.
     trusted_proxies: str = ""
 
+    # Sign-in by an OpenID Connect provider; without an issuer there is none.
+    oidc_issuer: str = ""
+    oidc_client_id: str = ""
+    oidc_client_secret_file: Path | None = None
+    oidc_label: Annotated[str, Field(min_length=1, max_length=60)] = "Sign in with OpenID Connect"
+
     # For how many days telemetry is kept as it came, by the minute, and by the hour.
     telemetry_raw_days: Annotated[int, Field(ge=7)] = 7
     telemetry_minutes_days: Annotated[int, Field(ge=7)] = 90

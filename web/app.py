@@ -9,7 +9,7 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from hub.database import Database
 from hub.settings import Settings
-from web import api, errors, live, login
+from web import api, errors, live, login, oidc
 from web.api.pace import Pace
 from web.assets import Assets
 from web.pages import (
@@ -59,6 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.assets = assets
     app.state.templates = build_environment(assets)
     app.state.pace = Pace(settings)
+    oidc.install(app)
     errors.install(app)
 
     @app.get("/")
@@ -79,6 +80,7 @@ def create_app(settings: Settings) -> FastAPI:
         return assets.answer(request, "", "img/logo.svg")
 
     app.include_router(login.router)
+    app.include_router(oidc.router)
     app.include_router(account_tokens.router)
     app.include_router(live.router)
     # Before the devices: "claim" is no device's id.

@@ -31,11 +31,13 @@ from hub.tables.groups import BatchSkip, CommandBatch, DeviceConfig, DeviceConfi
 from hub.tables.identity import (
     Agent,
     AgentMembership,
+    ForeignSignIn,
     OneTimeLink,
     PersonalToken,
     SignInBrake,
     Space,
     User,
+    UserIdentity,
     UserSession,
 )
 from hub.tables.knowledge import Action, AuditState, ConsentGrant, Event, Memory, Person, Presence
@@ -88,6 +90,7 @@ __all__ = [
     "Event",
     "FeedEntry",
     "FeedRevision",
+    "ForeignSignIn",
     "IdempotencyKey",
     "Integration",
     "LegacyActionStatus",
@@ -119,5 +122,6 @@ __all__ = [
     "TelemetryWatch",
     "Traffic",
     "User",
+    "UserIdentity",
     "UserSession",
 ]

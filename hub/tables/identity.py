@@ -74,6 +74,29 @@ class UserSession(SQLModel, table=True):
     expires_at: datetime = Field(sa_type=TIMESTAMPTZ)
 
 
+class UserIdentity(SQLModel, table=True):
+    """Who a user is at an OpenID Connect provider."""
+
+    __tablename__ = "user_identities"
+    issuer: str = Field(primary_key=True)
+    subject: str = Field(primary_key=True)
+    user_id: uuid.UUID = Field(foreign_key="users.user_id", ondelete="CASCADE")
+    created_at: datetime = created()
+
+
+class ForeignSignIn(SQLModel, table=True):
+    """A sign-in at a provider that has not come back yet."""
+
+    __tablename__ = "foreign_sign_ins"
+    token_hash: str = Field(primary_key=True)
+    state_hash: str
+    nonce: str
+    code_verifier: str
+    redirect_uri: str
+    behind: str
+    expires_at: datetime = Field(sa_type=TIMESTAMPTZ)
+
+
 class OneTimeLink(SQLModel, table=True):
     """A link that lets its bearer in once: setup, invite or reset."""
 

@@ -1,0 +1,2 @@
+DROP TABLE foreign_sign_ins;
+DROP TABLE user_identities;
