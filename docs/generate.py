@@ -30,6 +30,7 @@ _REFERENCE: Final = "#/components/schemas/{name}"
 _PLACEHOLDERS: Final = {
     "handle": "the device's name on the wire",
     "type": "what happened, such as door_open",
+    "stream": "what is measured, such as temperature",
     "verb": "what to do, such as ping",
     "command_id": "made by the hub, unique",
     "op": "the operation asked for, such as events",
@@ -77,6 +78,7 @@ def _filled(page: str, values: dict[str, str]) -> str:
 
 def asyncapi() -> dict[str, Any]:
     """The AsyncAPI 3.0 document, from the hub's point of view: it receives what devices send."""
+    payloads, schemas = _schemas()
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -100,11 +102,11 @@ def asyncapi() -> dict[str, Any]:
                 entry.kind: {
                     "name": entry.kind,
                     "summary": entry.about,
-                    "payload": {"$ref": _REFERENCE.format(name=entry.message.__name__)},
+                    "payload": payload,
                 }
-                for entry in CATALOGUE
+                for entry, payload in zip(CATALOGUE, payloads, strict=True)
             },
-            "schemas": _schemas(),
+            "schemas": schemas,
             "securitySchemes": {
                 "token": {"type": "userPassword", "description": "User name: the handle. Password: the device's token."}
             },
@@ -121,11 +123,12 @@ def documents() -> dict[Path, str]:
     }
 
 
-def _schemas() -> dict[str, Any]:
-    _, schemas = msgspec.json.schema_components([entry.message for entry in CATALOGUE], ref_template=_REFERENCE)
+def _schemas() -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """What each row of the catalogue carries, in its order, and the schemas that this refers to, by name."""
+    found = msgspec.json.schema_components([entry.message for entry in CATALOGUE], ref_template=_REFERENCE)
     # The look-ahead serves Python alone; in JSON Schema `$` is the end already.
-    plain: dict[str, Any] = json.loads(json.dumps(schemas).replace(r"$(?!\\n)", "$"))
-    return plain
+    payloads, schemas = json.loads(json.dumps(found).replace(r"$(?!\\n)", "$"))
+    return payloads, schemas
 
 
 def _channel(entry: Entry) -> dict[str, Any]:
@@ -190,8 +193,11 @@ def _scope_table() -> str:
 
 def _message_tables() -> str:
     parts = []
-    for name, schema in sorted(_schemas().items()):
-        kinds = ", ".join(f"`{entry.kind}`" for entry in CATALOGUE if entry.message.__name__ == name)
+    payloads, schemas = _schemas()
+    for name, schema in sorted(schemas.items()):
+        reference = {"$ref": _REFERENCE.format(name=name)}
+        carried = zip(CATALOGUE, payloads, strict=True)
+        kinds = ", ".join(f"`{entry.kind}`" for entry, one in carried if reference in (one, *one.get("anyOf", [])))
         required = schema.get("required", [])
         rows = ["| Field | Required | Type | |", "|---|---|---|---|"]
         for field, rule in schema["properties"].items():

@@ -27,6 +27,8 @@ from hub.publisher import Publisher
 from hub.pulse import Pulse
 from hub.settings import Settings
 from hub.sweeper import Sweeper
+from hub.telemetry.live import LiveSamples
+from hub.telemetry.upkeep import Upkeep
 from hub_protocol.catalogue import encode
 from hub_protocol.messages import Receipt
 from hub_protocol.topics import Topics
@@ -58,6 +60,8 @@ class Hub:
         self._publisher = Publisher(database, self._client)
         self._sweeper = Sweeper(database, self._heard_since)
         self._pulse = Pulse(database, self._client)
+        self._live_samples = LiveSamples(database, self._client)
+        self._upkeep = Upkeep(database, settings)
 
     def stop(self) -> None:
         self._stopping.set()
@@ -69,6 +73,8 @@ class Hub:
             "listener": self._publisher.listen,
             "sweeper": self._sweeper.run,
             "pulse": self._pulse.run,
+            "live samples": self._live_samples.run,
+            "telemetry upkeep": self._upkeep.run,
             "consumer": lambda: self._consumer.run(self._client),
             "lock": self._one_hub.run,
             "network": self._client.watch,
@@ -81,7 +87,8 @@ class Hub:
         for thread in threads:
             thread.start()
         self._stopping.wait()
-        for part in (self._consumer, self._sweeper, self._pulse, self._publisher, self._one_hub):
+        self._consumer.stop()
+        for part in (self._sweeper, self._pulse, self._live_samples, self._upkeep, self._publisher, self._one_hub):
             part.stop()
         self._client.stop_watching()
         deadline = time.monotonic() + STOP_WITHIN_S
@@ -126,6 +133,7 @@ class Hub:
         for (handle, _, _), denied in outcome.denied.items():
             self._client.send(Message(_TOPICS.denied(handle), encode(denied), qos=0))
         self._pulse.hear(outcome.heard)
+        self._live_samples.take(outcome.samples)
         self._publisher.wake()
 
 

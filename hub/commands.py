@@ -6,31 +6,37 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
-import msgspec
 from sqlalchemy import text
 from sqlmodel import Session
 
-from hub import feed, outbox
+from hub import audit, feed, outbox, verbs
 from hub.errors import Conflict, Invalid, NotFound
 from hub.tables import Command, CommandStep, Device
 from hub_protocol import messages
-from hub_protocol.errors import BadName
-from hub_protocol.topics import Topics, check_level
+from hub_protocol.topics import Topics
 
 Status = Literal[
-    "queued", "sent", "accepted", "running", "succeeded", "failed", "rejected", "expired", "unknown", "late"
+    "queued",
+    "sent",
+    "accepted",
+    "running",
+    "succeeded",
+    "failed",
+    "rejected",
+    "expired",
+    "unknown",
+    "late",
+    "cancelled",
 ]
 
 TTL_MAX_S: Final = 86_400.0
-ARGS_MAX_BYTES: Final = 32_768
 # A reply may still be on its way when the deadline passes; only then is silence given a name.
 GRACE: Final = timedelta(seconds=1)
-FINAL: Final = frozenset({"succeeded", "failed", "rejected", "expired", "unknown", "late"})
-_RANK: Final = {"queued": 0, "sent": 1, "accepted": 2, "running": 3}
+FINAL: Final = frozenset({"succeeded", "failed", "rejected", "expired", "unknown", "late", "cancelled"})
 _TOPICS: Final = Topics.below_root()
 _VIEW: Final = (
     "SELECT c.command_id, c.device_id, d.handle, c.agent_id, c.verb, c.status, c.created_at, c.sent_at, c.finished_at, "
-    "c.expires_at, c.requested_by, c.code, c.message, c.progress, c.result, "
+    "c.expires_at, c.requested_by, c.code, c.message, c.progress, c.result, c.args, c.batch_id, "
     "round((extract(epoch FROM c.finished_at - c.sent_at) * 1000)::numeric, 1)::double precision AS rtt_ms "
     "FROM commands AS c JOIN devices AS d USING (device_id) "
 )
@@ -55,18 +61,10 @@ class CommandView:
     message: str
     progress: float | None
     result: Any
+    args: dict[str, Any]
+    batch_id: uuid.UUID | None
     rtt_ms: float | None
     steps: list[dict[str, Any]] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceReply:
-    """A device's word on a command, as it came in."""
-
-    command_id: uuid.UUID
-    device_id: uuid.UUID
-    reply: messages.Reply
-    at: datetime
 
 
 def request(
@@ -81,40 +79,92 @@ def request(
 ) -> Command:
     """Queue a command; it is sent at once while the device is there, else after its next hello, until it expires.
 
-    Raises `Invalid` (verb, args, ttl_s) or `Conflict` (device revoked).
+    Raises `Invalid` (verb, args or args.<path>, ttl_s) or `Conflict` (device revoked).
     """
-    now = now or datetime.now(UTC)
-    try:
-        check_level(verb, "verb")
-    except BadName as error:
-        raise Invalid(error.rule, field="verb") from None
-    if not 0 < ttl_s <= TTL_MAX_S:
-        raise Invalid(f"is more than 0 and at most {TTL_MAX_S:.0f} seconds", field="ttl_s")
-    if len(msgspec.json.encode(args or {})) > ARGS_MAX_BYTES:
-        raise Invalid(f"are at most {ARGS_MAX_BYTES} bytes", field="args")
+    args = args or {}
+    check_ttl(ttl_s)
+    verbs.check_args(args)
+    hello = session.execute(
+        text(
+            "SELECT CASE WHEN last_hello_at IS NOT NULL THEN hello END FROM device_presence WHERE device_id = :device"
+        ),
+        {"device": device.device_id},
+    ).scalar_one()
+    verbs.choose(hello, verb, device.handle).check(args)
     if device.revoked_at is not None:
         raise Conflict(f"{device.handle} is revoked and takes no commands")
-    command = Command(
-        agent_id=device.agent_id,
-        device_id=device.device_id,
-        verb=verb,
-        args=args or {},
-        requested_by=by,
-        created_at=now,
-        expires_at=now + timedelta(seconds=ttl_s),
+    [command] = queue(session, [device], verb, args, by=by, ttl_s=ttl_s, now=now or datetime.now(UTC))
+    # The ledger is forgotten in time; who asked for what is not. The arguments may be secret, and stay in the ledger.
+    audit.record(
+        session,
+        device.agent_id,
+        by=by,
+        action="command.sent",
+        subject=device.handle,
+        subject_id=device.device_id,
+        after={"verb": verb, "command_id": command.command_id},
     )
-    session.add(command)
-    session.flush()
-    session.add(CommandStep(command_id=command.command_id, status="queued", witness=by, at=now))
-    # Locked: a hello at the same moment either comes first and is seen here, or waits and finds this command.
-    there = session.execute(
-        text("SELECT epoch, verdict FROM device_presence WHERE device_id = :device FOR SHARE"),
-        {"device": device.device_id},
-    ).one()
-    if there.verdict in ("online", "suspect"):
-        _send(session, device.handle, command.command_id, verb, command.args, command.expires_at, there.epoch)
-    tell(session, [command.command_id])
     return command
+
+
+def check_ttl(ttl_s: float) -> None:
+    """Raises `Invalid` for a time in which nothing can be done, or that is longer than a day."""
+    if not 0 < ttl_s <= TTL_MAX_S:
+        raise Invalid(f"is more than 0 and at most {TTL_MAX_S:.0f} seconds", field="ttl_s")
+
+
+def queue(
+    session: Session,
+    devices: Sequence[Device],
+    verb: str,
+    args: dict[str, Any],
+    *,
+    by: str,
+    ttl_s: float,
+    now: datetime,
+    batch_id: uuid.UUID | None = None,
+) -> list[Command]:
+    """Queue the same command, which has been checked, for each of these devices of one agent."""
+    found = [
+        Command(
+            agent_id=device.agent_id,
+            device_id=device.device_id,
+            verb=verb,
+            args=args,
+            requested_by=by,
+            created_at=now,
+            expires_at=now + timedelta(seconds=ttl_s),
+            batch_id=batch_id,
+        )
+        for device in devices
+    ]
+    session.add_all(found)
+    session.flush()
+    session.add_all(
+        CommandStep(command_id=command.command_id, status="queued", witness=by, at=now) for command in found
+    )
+    # Locked: a hello at the same moment either comes first and is seen here, or waits and finds these commands.
+    rows = session.execute(
+        text(
+            "SELECT device_id, epoch, verdict FROM device_presence WHERE device_id = ANY(:devices) "
+            "ORDER BY device_id FOR SHARE"
+        ),
+        {"devices": [device.device_id for device in devices]},
+    )
+    there = {row.device_id: row.epoch for row in rows if row.verdict in ("online", "suspect")}
+    for device, command in zip(devices, found, strict=True):
+        if device.device_id in there:
+            _send(
+                session,
+                device.handle,
+                command.command_id,
+                verb,
+                args,
+                command.expires_at,
+                there[device.device_id],
+            )
+    tell(session, [command.command_id for command in found])
+    return found
 
 
 def resend(session: Session, devices: Sequence[tuple[uuid.UUID, int]], now: datetime) -> None:
@@ -136,12 +186,16 @@ def resend(session: Session, devices: Sequence[tuple[uuid.UUID, int]], now: date
 
 
 def worth_sending(session: Session, ids: Sequence[uuid.UUID], now: datetime) -> set[uuid.UUID]:
-    """Those of these commands that are still open and in time: what waited too long is not sent any more."""
+    """Those of these commands that are still open and in time: what waited too long is not sent any more.
+
+    They are held until the transaction ends, so that nobody takes one back while it is being sent.
+    """
     if not ids:
         return set()
     found = session.execute(
         text(
-            "SELECT command_id FROM commands WHERE command_id = ANY(:ids) AND finished_at IS NULL AND expires_at > :now"
+            "SELECT command_id FROM commands WHERE command_id = ANY(:ids) AND finished_at IS NULL "
+            "AND expires_at > :now ORDER BY command_id FOR NO KEY UPDATE"
         ),
         {"ids": list(ids), "now": now},
     ).scalars()
@@ -154,7 +208,8 @@ def mark_sent(session: Session, sent: Sequence[tuple[uuid.UUID, datetime]]) -> N
         text(
             "WITH n AS (SELECT DISTINCT ON (command_id) * FROM unnest(CAST(:ids AS uuid[]), "
             "CAST(:times AS timestamptz[])) AS n (command_id, at) ORDER BY command_id, at), "
-            "held AS (SELECT command_id FROM commands WHERE command_id = ANY(:ids) ORDER BY command_id FOR UPDATE), "
+            "held AS (SELECT command_id FROM commands WHERE command_id = ANY(:ids) ORDER BY command_id "
+            "FOR NO KEY UPDATE), "
             "moved AS (UPDATE commands AS c SET sent_at = n.at, "
             "status = CASE WHEN c.status = 'queued' THEN 'sent' ELSE c.status END "
             "FROM n JOIN held USING (command_id) WHERE c.command_id = n.command_id AND c.sent_at IS NULL "
@@ -167,69 +222,18 @@ def mark_sent(session: Session, sent: Sequence[tuple[uuid.UUID, datetime]]) -> N
     tell(session, list(rows))
 
 
-def advance(status: Status, said: str, at: datetime, expires_at: datetime) -> Status | None:
-    """The status after a device's word; None when it changes nothing (a repeat, or one step back)."""
-    is_final = said in FINAL
-    if status in FINAL and not (is_final and status in ("expired", "unknown")):
-        return None
-    if is_final:  # also when silence was given its name while a reply in time was on its way into the ledger
-        return "late" if at > expires_at + GRACE else said  # type: ignore[return-value]
-    return said if _RANK[said] > _RANK[status] else None  # type: ignore[return-value]
-
-
-def answer(session: Session, replies: Sequence[DeviceReply]) -> set[uuid.UUID]:
-    """Write what devices replied, in order; returns the ids that are commands of those devices."""
-    rows = session.execute(
-        text(
-            "SELECT command_id, device_id, status, expires_at, progress FROM commands WHERE command_id = ANY(:ids) "
-            "ORDER BY command_id FOR UPDATE"
-        ),
-        {"ids": [reply.command_id for reply in replies]},
-    )
-    ledger = {row.command_id: row for row in rows}
-    statuses: dict[uuid.UUID, Status] = {key: row.status for key, row in ledger.items()}
-    known: set[uuid.UUID] = set()
-    for one in replies:
-        row = ledger.get(one.command_id)
-        if row is None or row.device_id != one.device_id:
-            continue
-        known.add(one.command_id)
-        status = advance(statuses[one.command_id], one.reply.status, one.at, row.expires_at)
-        is_progress = one.reply.status == statuses[one.command_id] == "running" and one.reply.progress is not None
-        if status is None and not is_progress:
-            continue
-        _write(session, one, status)
-        statuses[one.command_id] = status or statuses[one.command_id]
-    tell(session, list(known))
-    return known
-
-
-def expire(session: Session, now: datetime, limit: int = 500) -> int:
-    """Give silence after the deadline its name: `expired` when the device never answered, else `unknown`."""
-    rows = session.execute(
-        text(
-            "WITH due AS (SELECT command_id FROM commands WHERE finished_at IS NULL AND expires_at < :due "
-            "ORDER BY command_id LIMIT :limit FOR UPDATE SKIP LOCKED), "
-            "ended AS (UPDATE commands AS c SET finished_at = :now, "
-            "status = CASE WHEN c.status IN ('queued', 'sent') THEN 'expired' ELSE 'unknown' END, "
-            "message = CASE c.status WHEN 'queued' THEN 'the device was not there before the deadline' "
-            "WHEN 'sent' THEN 'the device did not answer before the deadline' "
-            "ELSE 'the device accepted it and was not heard again about it' END "
-            "FROM due WHERE c.command_id = due.command_id RETURNING c.command_id, c.status) "
-            "INSERT INTO command_steps (command_id, status, witness, at) "
-            "SELECT command_id, status, 'the deadline passed', :now FROM ended RETURNING command_id"
-        ),
-        {"due": now - GRACE, "now": now, "limit": limit},
-    ).scalars()
-    expired = list(rows)
-    tell(session, expired)
-    return len(expired)
-
-
-def for_device(session: Session, device_id: uuid.UUID, limit: int = 20) -> list[CommandView]:
-    """A device's last commands with their steps, newest first."""
+def for_device(
+    session: Session, device_id: uuid.UUID, limit: int = 20, *, before: uuid.UUID | None = None
+) -> list[CommandView]:
+    """A device's last commands with their steps, newest first; those before the command `before`, if it is given."""
     return _views(
-        session, _VIEW + "WHERE c.device_id = :id ORDER BY c.created_at DESC LIMIT :limit", id=device_id, limit=limit
+        session,
+        _VIEW + "WHERE c.device_id = :id AND (CAST(:before AS uuid) IS NULL OR (c.created_at, c.command_id) < "
+        "(SELECT created_at, command_id FROM commands WHERE command_id = :before AND device_id = :id)) "
+        "ORDER BY c.created_at DESC, c.command_id DESC LIMIT :limit",
+        id=device_id,
+        before=before,
+        limit=limit,
     )
 
 
@@ -256,6 +260,7 @@ def tell(session: Session, ids: Sequence[uuid.UUID]) -> None:
             "rtt_ms": row.rtt_ms,
             "message": row.message,
             "progress": row.progress,
+            "batch_id": str(row.batch_id) if row.batch_id else None,
         }
         feed.tell(session, row.agent_id, "commands", "commands.updated", item)
 
@@ -271,33 +276,6 @@ def _send(
 ) -> None:
     message = messages.Command(expires_at=expires_at, epoch=epoch, args=args)
     outbox.enqueue(session, _TOPICS.command(handle, verb, str(command_id)), message, command_id=command_id)
-
-
-def _write(session: Session, one: DeviceReply, status: Status | None) -> None:
-    finished_at = one.at if status in FINAL else None
-    session.execute(
-        text(
-            "UPDATE commands SET status = coalesce(CAST(:status AS text), status), "
-            "finished_at = coalesce(CAST(:finished AS timestamptz), finished_at), code = :code, message = :message, "
-            "progress = coalesce(CAST(:progress AS double precision), progress), "
-            "result = coalesce(CAST(:result AS jsonb), result) WHERE command_id = :id"
-        ),
-        {
-            "status": status,
-            "finished": finished_at,
-            "code": one.reply.code,
-            "message": one.reply.message,
-            "progress": one.reply.progress,
-            "result": None if one.reply.result is None else msgspec.json.encode(one.reply.result).decode(),
-            "id": one.command_id,
-        },
-    )
-    if status is not None:
-        witness = "the device" if status != "late" else f"the device, after the deadline: {one.reply.status}"
-        session.execute(
-            text("INSERT INTO command_steps (command_id, status, witness, at) VALUES (:id, :status, :witness, :at)"),
-            {"id": one.command_id, "status": status, "witness": witness, "at": one.at},
-        )
 
 
 def _views(session: Session, statement: str, **values: Any) -> list[CommandView]:

@@ -14,11 +14,11 @@ from hub.access import changes, credentials, role_records
 from hub.access.scopes import check_scopes
 from hub.errors import Conflict, Invalid, NotFound
 from hub.presence import Evidence, end
-from hub.tables import Device, Space
+from hub.tables import Device, RetiredHandle, Space
 from hub_protocol.errors import BadName
 from hub_protocol.topics import Topics, check_handle, handle_from_name
 
-DEFAULT_SCOPES: Final = ("events:write", "presence:write", "commands:receive")
+DEFAULT_SCOPES: Final = ("events:write", "telemetry:write", "presence:write", "commands:receive")
 NAME_MAX: Final = 80
 REASON_MAX: Final = 200
 # A token that should go may not linger for longer than a day.
@@ -47,6 +47,7 @@ class DeviceView:
     scopes: list[str]
     metadata: dict[str, Any]
     created_at: datetime
+    revision: int
     revoked_at: datetime | None
     revoked_by: str | None
     revoked_reason: str | None
@@ -63,6 +64,7 @@ class DeviceView:
     epoch: int
     source: str
     hello: dict[str, Any]
+    tags: list[str]
     last_command: dict[str, Any] | None
     last_denial: dict[str, Any] | None
 
@@ -81,21 +83,34 @@ def add(
 
     Raises `Invalid` (name, handle, scopes), `NotFound` (space of another agent) or `Conflict` (handle taken).
     """
-    name = _checked_name(name)
+    device = register(session, agent_id, name, scopes=scopes, by=by, space_id=space_id, handle=handle)
+    return NewDevice(device, credentials.issue_for_device(session, device))
+
+
+def register(
+    session: Session,
+    agent_id: uuid.UUID,
+    name: str,
+    *,
+    scopes: list[str],
+    by: str,
+    space_id: uuid.UUID | None = None,
+    handle: str | None = None,
+) -> Device:
+    """The same without a token: the device is known and waits for `give_first_token`."""
+    name = check_name(name)
     scopes = check_scopes(scopes)
-    if (
-        space_id is not None
-        and session.exec(select(Space.space_id).where(Space.space_id == space_id, Space.agent_id == agent_id)).first()
-        is None
-    ):
-        raise NotFound("there is no such space", field="space")
+    _check_space(session, agent_id, space_id)
     device = Device(
         agent_id=agent_id,
-        handle=_checked_handle(handle) if handle else propose_handle(session, name),
+        handle=check_handle_of_device(handle) if handle else propose_handle(session, name),
         name=name,
         scopes=scopes,
         space_id=space_id,
+        needs_enrolment=True,
     )
+    if session.get(RetiredHandle, device.handle) is not None:
+        raise Conflict(f"the handle {device.handle} was another's; choose one that nobody had", field="handle")
     role_records.hold_still(session, agent_id)
     try:
         with session.begin_nested():
@@ -105,10 +120,25 @@ def add(
             raise
         raise Conflict(f"the handle {device.handle} is taken; choose another", field="handle") from None
     presence_records.create(session, device.device_id)
-    token = credentials.issue_for_device(session, device)
     _tell(session, device, "added", by)
     _audit(session, device, "added", by, after={"name": name, "handle": device.handle, "scopes": scopes})
-    return NewDevice(device, token)
+    return device
+
+
+def give_first_token(session: Session, device: Device, *, by: str) -> str:
+    """Give a device that has none its token, the only time it is seen.
+
+    Raises `Conflict` when the device is revoked, or has a token: that is for `rotate`.
+    """
+    session.refresh(device, with_for_update=True)
+    if device.revoked_at is not None:
+        raise Conflict(f"{device.handle} is revoked and gets no token; add it again under another handle")
+    if not device.needs_enrolment:
+        raise Conflict(f"{device.handle} has a token; rotate it")
+    token = credentials.issue_for_device(session, device)
+    _tell(session, device, "enrolled", by)
+    _audit(session, device, "enrolled", by)
+    return token
 
 
 def propose_handle(session: Session, name: str) -> str:
@@ -116,13 +146,14 @@ def propose_handle(session: Session, name: str) -> str:
     base = handle_from_name(name)
     if not base:
         raise Invalid("needs at least one letter a-z or digit; or give a handle", field="name")
-    taken = set(
-        session.exec(
-            select(Device.handle).where(
-                (col(Device.handle) == base) | col(Device.handle).like(f"{base[:56].rstrip('-')}-%", escape="\\")
-            )
-        )
-    )
+    rows = session.execute(
+        text(
+            "SELECT handle FROM (SELECT handle FROM devices UNION ALL SELECT handle FROM retired_handles) AS used"
+            " WHERE handle = :base OR handle LIKE :like"
+        ),
+        {"base": base, "like": f"{base[:56].rstrip('-')}-%"},
+    ).scalars()
+    taken = set(rows)
     if base not in taken:
         return base
     n = 2
@@ -133,7 +164,11 @@ def propose_handle(session: Session, name: str) -> str:
 
 def find(session: Session, agent_id: uuid.UUID, device_id: uuid.UUID) -> Device:
     """The agent's device with this id; `NotFound` also for another agent's."""
-    device = session.exec(select(Device).where(Device.device_id == device_id, Device.agent_id == agent_id)).first()
+    device = session.exec(
+        select(Device).where(
+            Device.device_id == device_id, Device.agent_id == agent_id, col(Device.deleted_at).is_(None)
+        )
+    ).first()
     if device is None:
         raise NotFound("there is no such device")
     return device
@@ -141,20 +176,23 @@ def find(session: Session, agent_id: uuid.UUID, device_id: uuid.UUID) -> Device:
 
 def by_handle(session: Session, handle: str) -> Device:
     """The device with this handle, of whichever agent: for the command line, which speaks for the whole hub."""
-    device = session.exec(select(Device).where(Device.handle == handle)).first()
+    device = session.exec(select(Device).where(Device.handle == handle, col(Device.deleted_at).is_(None))).first()
     if device is None:
         raise NotFound(f"there is no device with the handle {handle[:80]!r}", field="handle")
     return device
 
 
-def overview(session: Session, agent_id: uuid.UUID, ids: list[uuid.UUID] | None = None) -> list[DeviceView]:
-    """All devices of an agent, or those of `ids` that are the agent's, by name; those revoked come last."""
+def overview(
+    session: Session, agent_id: uuid.UUID, ids: list[uuid.UUID] | None = None, *, tag: str | None = None
+) -> list[DeviceView]:
+    """All devices of an agent, or those of `ids` or with `tag`, by name; revoked ones come last."""
     rows = session.execute(
         text(
             "SELECT d.device_id, d.handle, d.name, d.agent_id, d.space_id, s.name AS space_name, d.scopes, d.metadata,"
-            " d.created_at, d.revoked_at, d.revoked_by, d.revoked_reason, d.needs_enrolment,"
+            " d.created_at, d.revision, d.revoked_at, d.revoked_by, d.revoked_reason, d.needs_enrolment,"
             " c.created_at AS token_created_at, p.epoch, p.verdict, p.why, p.since, p.heartbeat_s, p.last_heard_at,"
             " p.last_hello_at, p.last_heartbeat_at, p.asleep_until, p.probes, p.probed_at, p.source, p.hello,"
+            " ARRAY(SELECT t.tag FROM device_tags AS t WHERE t.device_id = d.device_id ORDER BY t.tag) AS tags,"
             " command.facts AS last_command, denial.facts AS last_denial"
             " FROM devices AS d JOIN device_presence AS p USING (device_id)"
             " LEFT JOIN spaces AS s USING (space_id)"
@@ -167,10 +205,13 @@ def overview(session: Session, agent_id: uuid.UUID, ids: list[uuid.UUID] | None 
             " 'count', y.count, 'last_at', y.last_at) AS facts"
             " FROM denials AS y WHERE y.device_id = d.device_id AND y.last_at > now() - interval '1 day'"
             " ORDER BY y.last_at DESC LIMIT 1) AS denial ON true"
-            " WHERE d.agent_id = :agent AND (CAST(:ids AS uuid[]) IS NULL OR d.device_id = ANY(:ids))"
+            " WHERE d.agent_id = :agent AND d.deleted_at IS NULL"
+            " AND (CAST(:ids AS uuid[]) IS NULL OR d.device_id = ANY(:ids))"
+            " AND (CAST(:tag AS text) IS NULL OR d.device_id IN"
+            " (SELECT t.device_id FROM device_tags AS t WHERE t.agent_id = :agent AND t.tag = :tag))"
             " ORDER BY d.revoked_at IS NOT NULL, lower(d.name), d.handle"
         ),
-        {"agent": agent_id, "ids": ids},
+        {"agent": agent_id, "ids": ids, "tag": tag},
     )
     return [_view(row) for row in rows]
 
@@ -203,7 +244,7 @@ def revoke(session: Session, device: Device, *, by: str, reason: str = "") -> No
     session.refresh(device)
     told = f"this device was revoked by {by}" + (f": {reason}" if reason else "")
     _end_session(session, device, f"revoked by {by}" + (f": {reason}" if reason else ""))
-    outbox.purge(session, [_TOPICS.state(device.handle), _TOPICS.presence(device.handle)])
+    outbox.purge(session, [make(device.handle) for make in (_TOPICS.state, _TOPICS.presence, _TOPICS.config)])
     session.execute(
         text(
             "WITH held AS (SELECT command_id FROM commands WHERE device_id = :device AND finished_at IS NULL "
@@ -268,6 +309,70 @@ def set_scopes(session: Session, device: Device, scopes: list[str], *, by: str) 
     _audit(session, device, "scopes_changed", by, before={"scopes": before}, after={"scopes": checked})
 
 
+def change(
+    session: Session, device: Device, *, name: str, space_id: uuid.UUID | None, revision: int | None, by: str
+) -> None:
+    """Rename it and put it into a space, or into none.
+
+    Raises `Conflict` when it is no longer at `revision` (None: whatever it is), `Invalid` (name), and `NotFound` for
+    another agent's space.
+    """
+    name = check_name(name)
+    _check_space(session, device.agent_id, space_id)
+    session.refresh(device, with_for_update=True)
+    if device.deleted_at is not None:
+        raise NotFound("there is no such device")
+    if revision is not None and device.revision != revision:
+        raise Conflict(f"somebody changed it meanwhile: it is now named {device.name}", field="revision")
+    before = {"name": device.name, "space_id": device.space_id}
+    after = {"name": name, "space_id": space_id}
+    if before == after:
+        return
+    device.name, device.space_id = name, space_id
+    device.revision += 1
+    session.add(device)
+    session.flush()
+    _tell(session, device, "changed", by)
+    _audit(session, device, "changed", by, before=before, after=after)
+
+
+def delete(session: Session, device: Device, typed: str, *, by: str) -> None:
+    """Remove it from everything but what it reported; its handle names nobody else from then on.
+
+    `typed` must be its name: `Invalid` otherwise. Its session ends, its tokens, roles and commands go.
+    """
+    session.refresh(device, with_for_update=True)
+    if device.deleted_at is not None:
+        raise NotFound("there is no such device")
+    if typed.strip() != device.name:
+        raise Invalid(f"type the device's name, {device.name}, to delete it", field="typed")
+    before = {"name": device.name, "handle": device.handle, "scopes": list(device.scopes)}
+    if device.revoked_at is None:
+        revoke(session, device, by=by, reason="deleted")
+    for table in (
+        "role_assignments",
+        "commands",
+        "telemetry_streams",
+        "device_tags",
+        "device_config",
+        "device_config_history",
+    ):
+        session.execute(text(f"DELETE FROM {table} WHERE device_id = :device"), {"device": device.device_id})
+    # The hash of the last token stays, so that its bearer can be told why it is refused.
+    device.deleted_at, device.deleted_by = datetime.now(UTC), by
+    device.scopes, device.capabilities, device.space_id = [], {}, None
+    session.add(device)
+    session.flush()
+    _tell(session, device, "deleted", by)
+    _audit(session, device, "deleted", by, before=before)
+
+
+def _check_space(session: Session, agent_id: uuid.UUID, space_id: uuid.UUID | None) -> None:
+    mine = select(Space.space_id).where(Space.space_id == space_id, Space.agent_id == agent_id)
+    if space_id is not None and session.exec(mine).first() is None:
+        raise NotFound("there is no such space", field="space")
+
+
 def _end_session(session: Session, device: Device, why: str, *, forget_epoch: bool = False) -> None:
     evidence = presence_records.lock(session, [device.device_id])[device.device_id]
     known = presence_records.Known(device.device_id, device.agent_id, device.handle, evidence)
@@ -294,7 +399,8 @@ def _audit(session: Session, device: Device, verb: str, by: str, **facts: Any) -
     )
 
 
-def _checked_name(name: str) -> str:
+def check_name(name: str) -> str:
+    """The name in one line; raises `Invalid`."""
     name = " ".join(name.split())
     if not name:
         raise Invalid("is required", field="name")
@@ -303,7 +409,8 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _checked_handle(handle: str) -> str:
+def check_handle_of_device(handle: str) -> str:
+    """The handle; raises `Invalid`."""
     try:
         return check_handle(handle)
     except BadName as error:

@@ -23,8 +23,11 @@ from hub_protocol.topics import Topics
 IDENTITY: Final = {
     "presence.updated": "device_id",
     "devices.updated": "device_id",
+    "claims.updated": "claim_id",
+    "enrolments.updated": "enrolment_id",
     "events.new": "event_id",
     "commands.updated": "command_id",
+    "config.updated": "device_id",
 }
 # One message stays below the size limit of the catalogue and of any broker, whatever the items hold.
 ITEMS_PER_MESSAGE: Final = 100

@@ -87,7 +87,9 @@ def _change(session: Session, membership: AgentMembership, role: str, actor: str
     membership.role = role
     session.add(membership)
     session.flush()
-    changes.announce_user(session, membership.user_id, "changed", f"made {role} by {actor}")
+    # Pages of guests subscribe to other topics: they come back by themselves, with those of their new role.
+    kind: changes.Kind = "ended" if "guest" in (before["role"], role) else "changed"
+    changes.announce_user(session, membership.user_id, kind, f"made {role} by {actor}")
     verb = "blocked" if role == "blocked" else "role_changed"
     _audit(session, membership.agent_id, membership.user_id, verb, actor, before, {"role": role})
 

@@ -19,6 +19,8 @@ PROBE_WAIT_S: Final = 3.0
 SWEEP_S: Final = 1.0
 # A connection that breaks with a closed socket is told by the broker at once.
 WILL_BOUND_S: Final = 1.0
+# What a device may have said just before it fell asleep.
+_WORK: Final = ("event", "telemetry", "reply", "request", "config_reply")
 # Without a time of its own, a sleeping device may sleep for a day.
 LONGEST_SLEEP_S: Final = 86_400.0
 
@@ -51,10 +53,13 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """One message of a device: its kind by the catalogue, its epoch, when it came, and what the kind adds."""
+    """One message of a device: its kind by the catalogue, its epoch, when it came, and what the kind adds.
 
-    kind: Literal["state", "hello", "heartbeat", "event", "reply", "request"]
-    epoch: int
+    `epoch` is None where the wire carries none (telemetry over MQTT).
+    """
+
+    kind: Literal["state", "hello", "heartbeat", "event", "telemetry", "reply", "request", "config_reply"]
+    epoch: int | None
     at: datetime
     state: Literal["online", "sleeping", "bye", "lost"] = "online"
     until: datetime | None = None
@@ -64,31 +69,35 @@ class Heard:
     source: Source = "mqtt"
 
 
-def is_stale(evidence: Evidence, epoch: int) -> bool:
+def is_stale(evidence: Evidence, epoch: int | None) -> bool:
     """Whether a message with this epoch is from an older connection than the one that is known."""
-    return epoch < evidence.epoch
+    return epoch is not None and epoch < evidence.epoch
 
 
 def hear(evidence: Evidence, heard: Heard) -> Evidence:
     """The evidence after a message; unchanged when the message is from an older connection."""
-    if is_stale(evidence, heard.epoch):
-        return evidence
-    is_new = heard.epoch > evidence.epoch
+    if heard.epoch is None:
+        return _hear_of_any_connection(evidence, heard)
+    return evidence if is_stale(evidence, heard.epoch) else _hear_of_connection(evidence, heard, heard.epoch)
+
+
+def _hear_of_connection(evidence: Evidence, heard: Heard, epoch: int) -> Evidence:
+    is_new = epoch > evidence.epoch
     if heard.kind == "state" and heard.state in ("lost", "bye"):
         why = "by Will: the connection broke" if heard.state == "lost" else "said goodbye"
-        return _settle(replace(evidence, epoch=heard.epoch), "offline", why, heard.at)
+        return _settle(replace(evidence, epoch=epoch), "offline", why, heard.at)
     if heard.retained:
         if not is_new:
             return evidence
         return _settle(
-            replace(evidence, epoch=heard.epoch),
+            replace(evidence, epoch=epoch),
             "suspect",
             "the broker remembers a connection; waiting for a sign of life",
             heard.at,
         )
     evidence = replace(
         evidence,
-        epoch=heard.epoch,
+        epoch=epoch,
         last_heard_at=heard.at,
         last_hello_at=heard.at if heard.kind == "hello" else evidence.last_hello_at,
         last_heartbeat_at=heard.at if heard.kind == "heartbeat" else evidence.last_heartbeat_at,
@@ -102,13 +111,20 @@ def hear(evidence: Evidence, heard: Heard) -> Evidence:
         return _settle(replace(evidence, asleep_until=until), "sleeping", "said it sleeps", heard.at)
     if evidence.verdict == "online" and not is_new:
         return replace(evidence, probes=0, probed_at=None)
-    if evidence.verdict == "sleeping" and not is_new and heard.kind in ("event", "reply", "request"):
+    if evidence.verdict == "sleeping" and not is_new and heard.kind in _WORK:
         return evidence  # what it said just before it fell asleep may arrive after the word that it sleeps
     if heard.source == "http":
         why = f"heard over HTTP ({heard.kind})"
     else:
         why = "connected" if is_new else f"heard again ({heard.kind})"
     return _settle(evidence, "online", why, heard.at)
+
+
+def _hear_of_any_connection(evidence: Evidence, heard: Heard) -> Evidence:
+    """Without an epoch nobody can tell which connection spoke: it prolongs what is known, and brings nobody back."""
+    if evidence.verdict != "online" or heard.retained:
+        return evidence
+    return replace(evidence, last_heard_at=heard.at, probes=0, probed_at=None)
 
 
 def silence(evidence: Evidence, now: datetime, hub_back_at: datetime) -> tuple[Evidence, bool]:

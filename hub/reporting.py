@@ -1,4 +1,4 @@
-"""What is reported over HTTP: an event, a heartbeat. The same rows and the same evidence of presence as over MQTT."""
+"""What is reported over HTTP: events, samples, heartbeats. The same rows and evidence of presence as over MQTT."""
 
 import uuid
 from dataclasses import dataclass
@@ -9,12 +9,15 @@ import msgspec
 from sqlalchemy import text
 from sqlmodel import Session
 
-from hub import events, identity, presence, presence_records
+from hub import events, identity, presence, presence_records, spaces
 from hub.access.callers import DeviceCaller, PersonCaller
 from hub.errors import Conflict, Unauthenticated
 from hub.inbox import senders
 from hub.inbox.envelope import Sender
 from hub.presence import Evidence, Heard
+from hub.telemetry import live, samples
+from hub.telemetry.samples import NewSamples
+from hub_protocol import messages
 
 HEARD_CHANNEL: Final = "marvain_heard"
 
@@ -54,6 +57,8 @@ def event(
         device_id, space_id, epoch = caller.device_id, space_id or sender.space_id, epoch or sender.known.evidence.epoch
     else:
         user_id = caller.user_id
+    if spaces.private_among(session, [space_id]):
+        raise Conflict(spaces.PRIVATE, field="space")
     message_id = message_id or uuid.uuid4().hex
     new = events.NewEvent(
         device_id=device_id,
@@ -88,6 +93,24 @@ def event(
     if not stored.is_same:
         raise Conflict("another event has this id already", field="id")
     return Reported(events.by_ids(session, agent_id, [stored.event_id])[0], is_new)
+
+
+def telemetry(
+    session: Session, caller: DeviceCaller, now: datetime, *, stream: str, message: messages.Telemetry
+) -> int:
+    """Store the samples of a stream, each once by its time; returns how many came. They are a sign of life.
+
+    Raises `Invalid` for a time that cannot be, `Conflict` for one stream too many.
+    """
+    sender = _sender(session, caller)
+    if spaces.private_among(session, [sender.space_id]):
+        raise Conflict(spaces.PRIVATE, field="space")
+    new = NewSamples(caller.device_id, caller.agent_id, stream, samples.read(message, now))
+    if samples.append(session, [new]):
+        raise Conflict(samples.TOO_MANY, field="stream")
+    live.announce(session, new, now)
+    _hear(session, sender, Heard("telemetry", _epoch(sender, None), now, source="http"))
+    return len(new.samples)
 
 
 def heartbeat(

@@ -71,10 +71,17 @@ class Settings(BaseSettings):
     # Of one device or person over HTTP; and wrong tokens of one address.
     http_requests_per_minute: Annotated[int, Field(ge=1)] = 600
     http_failures_per_minute: Annotated[int, Field(ge=1)] = 30
+    # Tokens for new devices over plain HTTP, where whoever listens in the network can read them.
+    enrol_over_http: bool = False
     # None: secure exactly when the request came over TLS.
     secure_cookies: bool | None = None
     # Addresses of proxies whose X-Forwarded-* headers count, separated by commas.
     trusted_proxies: str = ""
+
+    # For how many days telemetry is kept as it came, by the minute, and by the hour.
+    telemetry_raw_days: Annotated[int, Field(ge=7)] = 7
+    telemetry_minutes_days: Annotated[int, Field(ge=7)] = 90
+    telemetry_hours_days: Annotated[int, Field(ge=7)] = 5 * 366
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["console", "json"] = "console"

@@ -12,7 +12,17 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
-from hub import commands, feed, idempotency, outbox, presence, presence_records
+from hub import (
+    agents,
+    batches,
+    command_ends,
+    enrolment_decisions,
+    feed,
+    idempotency,
+    outbox,
+    presence,
+    presence_records,
+)
 from hub.access import credentials, traffic
 from hub.database import Database
 from hub.inbox.reply import PROBE_PREFIX
@@ -22,14 +32,19 @@ from hub_protocol.topics import Topics
 log = structlog.get_logger(__name__)
 
 TIDY_EVERY_S: Final = 600.0
+# How much of each second goes into removing what deleted agents left.
+PURGE_S: Final = 0.2
 # Devices judged in one transaction.
 PAGE: Final = 500
 FEED_KEPT: Final = timedelta(days=1)
 # A longer pause between two sweeps (Postgres away, the machine asleep, a clock set) means that the hub was not there.
 LONGEST_PAUSE: Final = timedelta(seconds=5)
+# A code lives for a week at most, and what was enrolled with it may be looked up for a while.
+CODES_KEPT: Final = timedelta(days=30)
 DENIALS_KEPT: Final = timedelta(days=14)
 # A day is what previews look back on; its first hour began up to an hour earlier.
 TRAFFIC_KEPT: Final = timedelta(hours=26)
+COMMANDS_KEPT: Final = timedelta(days=90)
 _TOPICS: Final = Topics.below_root()
 
 
@@ -51,6 +66,7 @@ class Sweeper:
         while not self._stopping.wait(presence.SWEEP_S):
             try:
                 self._sweep(datetime.now(UTC))
+                self._purge()
                 if time.monotonic() >= tidy_at:
                     tidy_at = time.monotonic() + TIDY_EVERY_S
                     with self._database.transaction() as session:
@@ -58,10 +74,19 @@ class Sweeper:
             except SQLAlchemyError as error:
                 log.warning("sweeper.database_away", error=type(error).__name__)
 
+    def _purge(self) -> None:
+        """A bounded part of what deleted agents left; each part is a transaction."""
+        end = time.monotonic() + PURGE_S
+        while time.monotonic() < end and not self._stopping.is_set():
+            with self._database.transaction() as session:
+                if not agents.purge(session):
+                    return
+
     def _sweep(self, now: datetime) -> None:
         with self._database.transaction() as session:
-            commands.expire(session, now)
+            command_ends.expire(session, now)
             credentials.end_overlaps(session, now)
+            enrolment_decisions.expire(session, now)
         # Swept, so Postgres is there. If it was not until now, what devices said meanwhile still waits to be stored.
         if not timedelta() <= now - self._swept_at <= LONGEST_PAUSE:
             self._able_since = now
@@ -102,7 +127,8 @@ def judge(
 
 
 def tidy(session: Session, now: datetime) -> None:
-    """Remove what has had its time: old feed entries, credentials of closed pages, ended sessions, links, refusals.
+    """Remove what has had its time: old feed entries, credentials of closed pages, ended sessions, links, refusals,
+    commands that are over.
 
     The audit is kept for good.
     """
@@ -120,6 +146,9 @@ def tidy(session: Session, now: datetime) -> None:
     session.execute(
         text("DELETE FROM personal_tokens WHERE expires_at < :before"), {"before": now - timedelta(days=30)}
     )
+    enrolment_decisions.forget(session, now - CODES_KEPT)
     idempotency.forget(session, now - idempotency.KEPT)
     traffic.forget(session, now - TRAFFIC_KEPT)
+    command_ends.forget(session, now - COMMANDS_KEPT)
+    batches.forget(session, now - COMMANDS_KEPT)
     log.debug("sweeper.tidied", feed_entries=removed)

@@ -15,14 +15,17 @@ Direction = Literal["device to hub", "hub to device", "hub to browsers", "hub to
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One row: `template` is the topic below the root with `{placeholders}`; `max_bytes` bounds the payload."""
+    """One row: `template` is the topic below the root with `{placeholders}`; `max_bytes` bounds the payload.
+
+    `message` is what the payload decodes to: a type of `messages`, or a union of several.
+    """
 
     kind: str
     template: str
     direction: Direction
     qos: Literal[0, 1]
     retain: bool
-    message: type[msgspec.Struct]
+    message: Any
     max_bytes: int
     about: str
 
@@ -69,6 +72,16 @@ CATALOGUE: Final[tuple[Entry, ...]] = (
         "Something that happened; stored once by its `id`.",
     ),
     Entry(
+        "telemetry",
+        "d/{handle}/telemetry/{stream}",
+        "device to hub",
+        1,
+        False,
+        messages.Telemetry,
+        65_536,
+        "Samples of a numeric stream: a bare number, `{at, value}`, or a list of those; QoS 0 will do as well.",
+    ),
+    Entry(
         "cmd",
         "d/{handle}/cmd/{verb}/{command_id}",
         "hub to device",
@@ -87,6 +100,26 @@ CATALOGUE: Final[tuple[Entry, ...]] = (
         messages.Reply,
         65_536,
         "How a command fares; the `succeeded` reply to `ping` is the pong.",
+    ),
+    Entry(
+        "config",
+        "d/{handle}/config",
+        "hub to device",
+        1,
+        True,
+        messages.Config,
+        9_216,
+        "How the device is to be set; retained, so that one that was away gets it on return.",
+    ),
+    Entry(
+        "config_reply",
+        "d/{handle}/config_reply",
+        "device to hub",
+        1,
+        False,
+        messages.ConfigReply,
+        16_384,
+        "Whether a `config` was applied, and what is in force.",
     ),
     Entry(
         "request",
@@ -166,12 +199,12 @@ CATALOGUE: Final[tuple[Entry, ...]] = (
         False,
         messages.Feed,
         262_144,
-        "Changes for open pages; feeds are `presence`, `devices`, `events`, `commands` and `denials`.",
+        "Changes for open pages; feeds are `presence`, `devices`, `events`, `commands`, `denials` and `telemetry`.",
     ),
 )
 
 BY_KIND: Final = {entry.kind: entry for entry in CATALOGUE}
-FEEDS: Final = ("presence", "devices", "events", "commands", "denials")
+FEEDS: Final = ("presence", "devices", "events", "commands", "denials", "telemetry")
 
 _DECODERS: Final = {entry.kind: msgspec.json.Decoder(entry.message) for entry in CATALOGUE}
 # An odd number of backslashes before u0000: the escape itself, not a backslash followed by text.
@@ -241,8 +274,9 @@ def encode(message: msgspec.Struct) -> bytes:
 
 
 def _malformed(text: str) -> Malformed:
-    # msgspec says "Object missing required field `epoch`" or "Expected `int`, got `str` - at `$.epoch`".
-    rule, _, where = text.partition(" - at `$")
+    # msgspec says "Object missing required field `epoch`", "Expected `int`, got `str` - at `$.epoch`", or of a name in
+    # an object "Expected … - at `key` in `$.values`".
+    rule, _, where = text.replace(" - at `key` in `$", " - at `$").partition(" - at `$")
     field = where.rstrip("`").lstrip(".")
     missing = "Object missing required field `"
     if rule.startswith(missing):

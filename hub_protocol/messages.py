@@ -13,8 +13,12 @@ from hub_protocol.topics import LEVEL_PATTERN
 
 # 2**53 - 1: the largest whole number that JavaScript and every JSON library carry without loss.
 MAX_SAFE_INTEGER = 9_007_199_254_740_991
+SAMPLES_MAX = 500
 # In Python `$` alone lets a line break pass at the end; this form says the same there and in JSON Schema.
 _LEVEL = rf"^{LEVEL_PATTERN}$(?!\n)"
+CONFIG_KEY_PATTERN = r"[a-z0-9_.]{1,63}"
+# The values of one `config`, as JSON; the payload around them is a little larger.
+CONFIG_MAX_BYTES = 8_192
 
 Epoch = Annotated[int, Meta(ge=1, le=MAX_SAFE_INTEGER, description="rises with every connection of the device")]
 Count = Annotated[int, Meta(ge=0, le=MAX_SAFE_INTEGER)]
@@ -25,7 +29,12 @@ MessageId = Annotated[str, Meta(pattern=_LEVEL, description="made by the device:
 Line = Annotated[str, Meta(max_length=500)]
 ShortText = Annotated[str, Meta(max_length=120)]
 Time = Annotated[datetime, Meta(tz=True)]
+# Far from where sums of doubles overflow.
+Value = Annotated[float, Meta(ge=-1e300, le=1e300, description="a finite number")]
 Object = dict[str, Any]
+ConfigRevision = Annotated[int, Meta(ge=0, le=MAX_SAFE_INTEGER, description="rises with every change of the values")]
+ConfigKey = Annotated[str, Meta(pattern=rf"^{CONFIG_KEY_PATTERN}$(?!\n)")]
+ConfigValues = dict[ConfigKey, Any]
 
 
 class State(msgspec.Struct, omit_defaults=True):
@@ -53,7 +62,7 @@ class Hello(msgspec.Struct, omit_defaults=True):
     firmware: ShortText = ""
     capabilities: Object = {}
     verbs: Annotated[list[Verb], Meta(max_length=64)] = []
-    config_rev: Count = 0
+    config_rev: Annotated[int, Meta(ge=0, le=MAX_SAFE_INTEGER, description="the `config` applied last; 0: none")] = 0
     heartbeat_s: HeartbeatSeconds = 15.0
 
 
@@ -76,6 +85,17 @@ class Event(msgspec.Struct, omit_defaults=True):
     seq: Count = 0
     at: Time | None = None
     space: Annotated[str, Meta(max_length=120)] | None = None
+
+
+class Sample(msgspec.Struct):
+    """One value of a stream and when it was measured; stored once, however often it is sent."""
+
+    at: Time
+    value: Value
+
+
+# A bare number was measured when it arrives. Several samples need times that tell them apart.
+Telemetry = Value | Sample | Annotated[list[Sample], Meta(min_length=1, max_length=SAMPLES_MAX)]
 
 
 class Command(msgspec.Struct):
@@ -129,12 +149,36 @@ class Welcome(msgspec.Struct):
     epoch: Epoch
     heartbeat_s: HeartbeatSeconds
     scopes: list[str]
-    config_rev: Count
+    config_rev: Annotated[int, Meta(ge=0, le=MAX_SAFE_INTEGER, description="the `config` that is wanted; 0: none")]
     now: Time
 
 
+class Config(msgspec.Struct):
+    """How the hub wants the device to be set. All values stand here: a key that is missing is back at its default."""
+
+    rev: ConfigRevision
+    values: ConfigValues
+
+
+class ConfigReply(msgspec.Struct, omit_defaults=True):
+    """What became of a `config`: applied whole, or refused whole with the keys that are wrong. Latest counts.
+
+    `reported` holds the values in force at the device, defaults included, whatever `ok` says.
+    """
+
+    epoch: Epoch
+    rev: ConfigRevision
+    ok: bool
+    error: Line = ""
+    refused: dict[ConfigKey, Line] = {}
+    reported: ConfigValues = {}
+
+
 class Receipt(msgspec.Struct):
-    """These messages are committed: drop them from the outbox. A reply is named `<command_id>:<status>`."""
+    """These messages are committed: the device may forget them.
+
+    A reply is named `<command_id>:<status>`, a config_reply `config:<rev>`.
+    """
 
     ids: list[str]
 

@@ -88,11 +88,20 @@ class Topics:
     def event(self, handle: str, event_type: str) -> str:
         return self._device(handle, "event", check_level(event_type, "event type"))
 
+    def telemetry(self, handle: str, stream: str) -> str:
+        return self._device(handle, "telemetry", check_level(stream, "stream"))
+
     def command(self, handle: str, verb: str, command_id: str) -> str:
         return self._device(handle, "cmd", check_level(verb, "verb"), check_level(command_id, "command id"))
 
     def reply(self, handle: str, command_id: str) -> str:
         return self._device(handle, "reply", check_level(command_id, "command id"))
+
+    def config(self, handle: str) -> str:
+        return self._device(handle, "config")
+
+    def config_reply(self, handle: str) -> str:
+        return self._device(handle, "config_reply")
 
     def request(self, handle: str, op: str, request_id: str) -> str:
         return self._device(handle, "request", check_level(op, "operation"), check_level(request_id, "request id"))

@@ -1,7 +1,8 @@
-"""The command line `marvain-satellite`: run the daemon, send an event, show its status."""
+"""The command line `marvain-satellite`: enrol, run the daemon, send events and samples, show its status."""
 
 import json
 import logging
+import math
 import os
 import sqlite3
 import sys
@@ -14,7 +15,7 @@ import click
 import msgspec
 
 from hub_protocol.errors import ProtocolError
-from satellite_agent import __version__, control, daemon, settings
+from satellite_agent import __version__, control, daemon, enrol, settings
 from satellite_agent.connection import Refused
 from satellite_agent.outbox import OutboxError
 from satellite_agent.receipts import DEFAULT_TIMEOUT_S, Sent
@@ -44,6 +45,10 @@ class _Group(click.Group):
             _leave(f"setting {error}", EXIT_CONFIG)
         except Refused as error:
             _leave(f"refused for good: {error}", EXIT_REFUSED)
+        except enrol.EnrolmentRefused as error:
+            _leave(f"no token: {error}", EXIT_REFUSED)
+        except enrol.HubAway as error:
+            _leave(f"no token yet: {error}", EXIT_UNAVAILABLE)
         except ProtocolError as error:
             _leave(str(error), EXIT_USAGE)
         except (StateError, OutboxError, sqlite3.Error, OSError) as error:
@@ -89,6 +94,54 @@ def _shared(command: Callable[..., None]) -> Callable[..., None]:
 @click.version_option(__version__, prog_name="marvain-satellite")
 def main() -> None:
     """Connect this machine to its Marvain hub."""
+
+
+@main.command("enrol")
+@click.option("--hub", metavar="URL", help="The hub's web address, such as https://192.168.1.10:8000.")
+@click.option("--code", required=True, metavar="CODE", help="The claim code, or the whole address of its picture.")
+@click.option("--name", default="", metavar="NAME", help="What this device calls itself (default: the host name).")
+@click.option(
+    "--ca",
+    "--ca-file",
+    "ca_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Certificate authority for the hub's address (default: the system's); kept for mqtts://.",
+)
+@click.option(
+    "--plain-http", is_flag=True, help="Send code and token over http:// all the same: you trust the network."
+)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=1, max=enrol.PATIENCE_S),
+    default=enrol.PATIENCE_S,
+    help="Seconds to wait for the hub and for a person's word (default: a day).",
+)
+@click.option("--state-dir", metavar="DIR", help="Where the token is kept, and later epoch and outbox.")
+def enrol_(
+    hub: str | None,
+    code: str,
+    name: str,
+    ca_file: Path | None,
+    plain_http: bool,  # noqa: FBT001 - click passes it by name
+    timeout_s: float,
+    state_dir: str | None,
+) -> None:
+    """Fetch this machine's own token with a claim code; `run` then needs nothing more.
+
+    Exit codes: 0 the token is here, 69 the hub is away or nobody decided in time, 77 the code does not work or this
+    device was rejected, 78 a setting is wrong.
+    """
+    claim = enrol.read_claim(hub, code, name=name, ca_file=ca_file, plain_http=plain_http)
+    given = settings.gather({"state_dir": state_dir}, os.environ)
+    chosen = "state_dir" in given
+    enrol.check_writable(Path(given["state_dir"]).expanduser() if chosen else settings.state_base(os.environ))
+    enrolled = enrol.enrol(claim, lambda words: click.echo(_printable(words), err=True), patience_s=timeout_s)
+    folder = settings.state_dir(given, os.environ, enrolled.handle)
+    file = enrol.keep(folder, enrolled, ca_file)
+    click.echo(f"{enrolled.handle} has its token, kept in {file}")
+    click.echo(f"start it with: marvain-satellite run{f' --state-dir {folder}' if chosen else ''}")
 
 
 @main.command()
@@ -153,6 +206,31 @@ def send(
             "out with the running satellite or the next run",
             EXIT_UNAVAILABLE,
         )
+
+
+# A value may be negative, which is no flag.
+@main.command(context_settings={"ignore_unknown_options": True})
+@_shared
+@click.argument("stream")
+@click.argument("value", type=float)
+def telemetry(config: Path | None, stream: str, value: float, **flags: str | None) -> None:
+    """Give one sample to the running satellite, such as temperature 21.5.
+
+    It counts as measured now, is kept on disk, and goes out as soon as there is a connection. Exit codes: 0 taken,
+    2 the sample is wrong, 69 no satellite runs.
+    """
+    if not math.isfinite(value):
+        _leave("value: must be a finite number", EXIT_USAGE)
+    given = settings.gather(flags, os.environ, config)
+    _log_to_stderr(given, "error")
+    folder = settings.locate(given, os.environ)
+    try:
+        answer = control.ask(folder / "control.sock", {"do": "telemetry", "stream": stream, "value": value}, 5.0)
+    except control.ControlError as error:
+        _leave(str(error), EXIT_UNAVAILABLE)
+    if answer.get("ok") is not True:
+        code = EXIT_FAULT if answer.get("field") == "outbox" else EXIT_USAGE
+        _leave(f"{answer.get('field')}: {answer.get('rule')}", code)
 
 
 @main.command()
@@ -242,7 +320,11 @@ class _OneLine(logging.Formatter):
         line = super().format(record)
         if record.exc_info:
             return line
-        return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in line)
+        return _printable(line)
+
+
+def _printable(line: str) -> str:
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in line)
 
 
 def _log_to_stderr(given: settings.Given, default: str) -> None:
@@ -256,7 +338,7 @@ def _log_to_stderr(given: settings.Given, default: str) -> None:
 
 
 def _leave(text: str, code: int) -> NoReturn:
-    click.echo(f"marvain-satellite: {text}", err=True)
+    click.echo(f"marvain-satellite: {_printable(text)}", err=True)
     sys.exit(code)
 
 

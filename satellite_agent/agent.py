@@ -13,13 +13,16 @@ from typing import Any, Final
 from hub_protocol.topics import Topics
 from satellite_agent.clock import Clock
 from satellite_agent.commands import Commands
+from satellite_agent.config import Settable
 from satellite_agent.connection import Backoff, Unreachable, connect
 from satellite_agent.epoch import Epochs
 from satellite_agent.outbox import Outbox
 from satellite_agent.receipts import Receipts, Sent
+from satellite_agent.samples import Samples
 from satellite_agent.session import Parts, Session
 from satellite_agent.settings import Settings
 from satellite_agent.status import Status
+from satellite_agent.verbs import config
 from satellite_agent.verbs.verb import Verb
 
 log = logging.getLogger(__name__)
@@ -34,18 +37,26 @@ class Agent:
     def __init__(self, settings: Settings, db: sqlite3.Connection, epochs: Epochs, verbs: Mapping[str, Verb]) -> None:
         self.status = Status(settings, db)
         self.outbox = Outbox(db)
-        clock, to_send = Clock(), asyncio.Event()
+        self.samples = Samples(db)
+        clock, to_send, to_greet = Clock(), asyncio.Event(), asyncio.Event()
+        # The hub judges silence by the heartbeat of the last hello, so a change of it is said there.
+        settable = Settable(db, settings.heartbeat_s, to_greet.set)
+        verbs = {**verbs, "config": config.verb(settable)}
         self._parts = Parts(
             settings=settings,
             epochs=epochs,
             verbs=verbs,
             outbox=self.outbox,
+            samples=self.samples,
             commands=Commands(db, self.outbox, verbs, clock, to_send.set),
             clock=clock,
             status=self.status,
             receipts=Receipts(),
             started=time.monotonic(),
             to_send=to_send,
+            measured=asyncio.Event(),
+            to_greet=to_greet,
+            settable=settable,
             stopping=asyncio.Event(),
         )
 
@@ -77,6 +88,11 @@ class Agent:
         self._parts.receipts.expect(event_id)
         self._parts.to_send.set()
         return event_id
+
+    def measure(self, stream: str, value: float) -> None:
+        """Take a sample, of now; raises `ProtocolError` or `OutboxError`."""
+        self.samples.add(stream, value, self._parts.clock.now())
+        self._parts.measured.set()
 
     async def answer(self, event_id: str, timeout_s: float) -> Sent:
         """Wait until the hub has stored or refused an event given to `send`, or the time is over."""

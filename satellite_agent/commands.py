@@ -163,6 +163,8 @@ class Commands:
         except sqlite3.Error as error:
             log.error("command %s %s is left alone, it cannot be remembered: %s", name, command_id, error)
             return None
+        if not verb.in_thread:
+            return _run(verb, args)
         work = asyncio.get_running_loop().run_in_executor(self._threads, _run, verb, args)
         done, _ = await asyncio.wait({work}, timeout=ACCEPTED_AFTER_S)
         if not done:

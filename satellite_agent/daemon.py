@@ -104,10 +104,20 @@ def refusal_text(error: Refused, agent: Agent) -> str:
     )
 
 
+def _measure(agent: Agent, stream: str, value: float) -> control.Answer:
+    try:
+        agent.measure(stream, value)
+    except ProtocolError as error:
+        return control.refusal(getattr(error, "field", "") or "value", getattr(error, "rule", str(error)))
+    except OutboxError as error:
+        return control.refusal("outbox", str(error))
+    return {"ok": True}
+
+
 async def _answer(agent: Agent, request: dict[str, Any]) -> control.Answer:
     match request:
         case {"do": "status"}:
-            return {"ok": True, "status": agent.status.as_json(agent.outbox.backlog)}
+            return {"ok": True, "status": agent.status.as_json(agent.outbox.backlog, agent.samples.backlog)}
         case {"do": "send", "type": str() as event_type, "payload": dict() as payload}:
             space, timeout_s = request.get("space"), request.get("timeout_s", DEFAULT_TIMEOUT_S)
             if not isinstance(space, str | None) or not isinstance(timeout_s, int | float):
@@ -119,4 +129,8 @@ async def _answer(agent: Agent, request: dict[str, Any]) -> control.Answer:
             except OutboxError as error:
                 return control.refusal("outbox", str(error))
             return {"ok": True, "sent": await agent.answer(event_id, min(timeout_s, 3600))}
-    return control.refusal("request", "must be send with a type and a payload object, or status")
+        case {"do": "telemetry", "stream": str() as stream, "value": float() as value}:
+            return _measure(agent, stream, value)
+    return control.refusal(
+        "request", "must be send with a type and a payload object, telemetry with a stream and a number, or status"
+    )

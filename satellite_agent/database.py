@@ -8,7 +8,7 @@ from typing import Final
 
 from satellite_agent.state import StateError
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 _SCHEMA: Final = """
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 -- What the hub has not yet confirmed by a receipt. AUTOINCREMENT: a seq is never used twice, not even after a delete.
@@ -38,6 +38,17 @@ CREATE TABLE command (
 ) STRICT;
 CREATE INDEX command_received ON command (received_at);
 """
+_SAMPLES: Final = """
+-- What the broker has not yet acknowledged; the oldest go when there are too many.
+CREATE TABLE sample (
+    seq    INTEGER PRIMARY KEY AUTOINCREMENT,
+    stream TEXT NOT NULL,
+    at_us  INTEGER NOT NULL,
+    value  REAL NOT NULL
+) STRICT;
+"""
+# What each older format lacks.
+_LATER: Final = {0: _SCHEMA + _SAMPLES, 1: _SAMPLES}
 
 
 def open_database(path: Path | None, handle: str) -> sqlite3.Connection:
@@ -50,8 +61,8 @@ def open_database(path: Path | None, handle: str) -> sqlite3.Connection:
             db.execute("PRAGMA synchronous = FULL")
             db.execute("PRAGMA cache_size = -512")
             (version,) = db.execute("PRAGMA user_version").fetchone()
-            if version == 0:
-                db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+            if version in _LATER:
+                db.executescript(f"BEGIN IMMEDIATE; {_LATER[version]} PRAGMA user_version = {_VERSION}; COMMIT;")
             elif version != _VERSION:
                 raise StateError(  # noqa: TRY301 - the handler below closes the file
                     f"{path} was written by another version of the satellite (format {version})"

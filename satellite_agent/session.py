@@ -14,18 +14,22 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import aiomqtt
+import msgspec
 
 from hub_protocol import catalogue
 from hub_protocol.errors import ProtocolError
-from hub_protocol.messages import Denied, Heartbeat, Hello, Receipt, State, Welcome
+from hub_protocol.messages import Config, Denied, Heartbeat, Hello, Receipt, State, Welcome
 from hub_protocol.topics import Parsed, Topics
 from satellite_agent import __version__
 from satellite_agent.clock import TOLERANCE, Clock
 from satellite_agent.commands import Commands
+from satellite_agent.config import Settable
 from satellite_agent.delivery import Delivery
 from satellite_agent.epoch import Epochs
 from satellite_agent.outbox import Outbox, OutboxError, Row, wire
 from satellite_agent.receipts import Receipts
+from satellite_agent.samples import Samples
+from satellite_agent.samples import wire as wire_samples
 from satellite_agent.settings import Settings
 from satellite_agent.status import Status
 from satellite_agent.verbs.verb import Verb
@@ -51,12 +55,16 @@ class Parts:
     epochs: Epochs
     verbs: Mapping[str, Verb]
     outbox: Outbox
+    samples: Samples
     commands: Commands
     clock: Clock
     status: Status
     receipts: Receipts
     started: float
     to_send: asyncio.Event
+    measured: asyncio.Event
+    to_greet: asyncio.Event
+    settable: Settable
     stopping: asyncio.Event
 
 
@@ -69,11 +77,12 @@ class Session:
         self._topics = Topics(parts.settings.root)
         self._client = client
         self._epoch = epoch
-        self._heartbeat_s = parts.settings.heartbeat_s
+        self._heartbeat_s = parts.settable.heartbeat_s
         self._delivery = Delivery(parts.outbox)
         self._welcomed = asyncio.Event()
         self._hello_denied = asyncio.Event()
         self._pace_changed = asyncio.Event()
+        self._config_owed = asyncio.Event()
         self._epoch_passed = asyncio.Event()
 
     async def run(self) -> None:
@@ -93,26 +102,19 @@ class Session:
             topics.receipt(handle),
             topics.denied(handle),
             topics.command_filter(handle),
+            topics.config(handle),
         ):
             codes = await self._client.subscribe(topic, qos=1)
             if any(getattr(code, "value", code) >= 0x80 for code in codes):  # the failure bit of SUBACK
                 log.warning("the broker does not let this device subscribe to %s", topic)
         state = catalogue.encode(State("online", self._epoch))
         await self._client.publish(topics.state(handle), state, qos=1, retain=True)
-        await _until_first(self._greet(), self._beat(), self._deliver())
+        await _until_first(self._greet(), self._beat(), self._deliver(), self._deliver_samples(), self._answer_config())
 
     async def _greet(self) -> None:
-        hello = Hello(
-            epoch=self._epoch,
-            agent=f"marvain-satellite {__version__}",
-            firmware=f"{platform.system()} {platform.release()}"[:120],
-            capabilities={"hostname": socket.gethostname(), "machine": platform.machine(), "outbox": True},
-            verbs=[verb.announced() for verb in self._parts.verbs.values()],
-            heartbeat_s=self._settings.heartbeat_s,
-        )
         began, patience, warned = time.monotonic(), FIRST_PATIENCE_S, False
         while not self._welcomed.is_set() and not self._hello_denied.is_set():
-            await self._publish(self._topics.hello(self._settings.handle), catalogue.encode(hello), qos=1)
+            await self._say_hello()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(patience * random.uniform(0.9, 1.1)):  # noqa: S311 - to spread load
                     await self._welcomed.wait()
@@ -121,7 +123,40 @@ class Session:
             if not self._welcomed.is_set() and waited >= WELCOME_WITHIN_S and not warned:
                 warned = True
                 log.warning("the hub is away: connected to its broker, but no welcome within %.0f s", waited)
-        await asyncio.Event().wait()  # the greeting is over; the connection goes on
+        while True:  # the greeting is over; it is said anew when the satellite is set otherwise
+            await self._parts.to_greet.wait()
+            await self._say_hello()
+
+    async def _say_hello(self) -> None:
+        self._parts.to_greet.clear()
+        hello = Hello(
+            epoch=self._epoch,
+            agent=f"marvain-satellite {__version__}",
+            firmware=f"{platform.system()} {platform.release()}"[:120],
+            capabilities={"hostname": socket.gethostname(), "machine": platform.machine(), "outbox": True},
+            verbs=[verb.announced() for verb in self._parts.verbs.values()],
+            config_rev=self._parts.settable.rev,
+            heartbeat_s=self._parts.settable.heartbeat_s,
+        )
+        await self._publish(self._topics.hello(self._settings.handle), catalogue.encode(hello), qos=1)
+
+    async def _answer_config(self) -> None:
+        """Say what became of the last config until the hub has confirmed it."""
+        await self._welcomed.wait()
+        patience = FIRST_PATIENCE_S
+        while True:
+            self._config_owed.clear()
+            owed = self._parts.settable.owed
+            if owed is not None:
+                reply = msgspec.structs.replace(owed, epoch=self._epoch)
+                topic = self._topics.config_reply(self._settings.handle)
+                await self._publish(topic, catalogue.encode(reply), qos=1)
+            try:
+                async with asyncio.timeout(None if owed is None else patience * random.uniform(0.9, 1.1)):  # noqa: S311
+                    await self._config_owed.wait()
+                patience = FIRST_PATIENCE_S
+            except TimeoutError:
+                patience = min(patience * 2, LAST_PATIENCE_S)
 
     async def _beat(self) -> None:
         number = 0
@@ -146,11 +181,7 @@ class Session:
                     await self._pace_changed.wait()
 
     async def _deliver(self) -> None:
-        # What is said before the hub has answered may reach a broker that keeps it for nobody; on disk it is safe. But
-        # a device may be allowed to send events and not to say hello: it is not answered, and speaks all the same.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(WELCOME_WITHIN_S):
-                await _until_first(self._welcomed.wait(), self._hello_denied.wait())
+        await self._greeted()
         while True:
             self._parts.to_send.clear()
             now = time.monotonic()
@@ -163,17 +194,37 @@ class Session:
                     async with asyncio.timeout(None if again is None else max(0.05, again - now)):
                         await self._parts.to_send.wait()
 
+    async def _deliver_samples(self) -> None:
+        await self._greeted()
+        while True:
+            self._parts.measured.clear()
+            for stream, rows in self._parts.samples.take(self._parts.clock.now()).items():
+                payload = wire_samples([sample for _, sample in rows])
+                if await self._publish(self._topics.telemetry(self._settings.handle, stream), payload, qos=1):
+                    self._parts.samples.drop(seq for seq, _ in rows)
+            if not self._parts.samples.backlog:
+                await self._parts.measured.wait()
+
+    async def _greeted(self) -> None:
+        # What is said before the hub has answered may reach a broker that keeps it for nobody; on disk it is safe. But
+        # a device may be allowed to send events and not to say hello: it is not answered, and speaks all the same.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(WELCOME_WITHIN_S):
+                await _until_first(self._welcomed.wait(), self._hello_denied.wait())
+
     async def _send(self, row: Row) -> None:
         topic, payload = wire(row, self._topics, self._settings.handle, self._epoch)
         await self._publish(topic, payload, qos=1)
 
-    async def _publish(self, topic: str, payload: bytes, *, qos: int) -> None:
+    async def _publish(self, topic: str, payload: bytes, *, qos: int) -> bool:
         # Whether the connection still lives is the listener's to say: it must first read what the hub said last.
         try:
             await self._client.publish(topic, payload, qos=qos)
         except aiomqtt.MqttError as error:
             log.debug("publishing to %s: %s", topic, error)
             await asyncio.sleep(1)
+            return False
+        return True
 
     # --- listening --------------------------------------------------------------------------------------------------
 
@@ -184,7 +235,9 @@ class Session:
             if parsed is None or parsed.handle != self._settings.handle:
                 log.warning("a message on the topic %.200s is none of this device; left alone", topic)
                 continue
-            if parsed.kind not in ("cmd", "welcome", "receipt", "denied") or not isinstance(message.payload, bytes):
+            if parsed.kind not in ("cmd", "config", "welcome", "receipt", "denied") or not isinstance(
+                message.payload, bytes
+            ):
                 continue
             try:
                 self._take(parsed, catalogue.decode(parsed.kind, message.payload))
@@ -196,6 +249,9 @@ class Session:
     def _take(self, parsed: Parsed, message: Any) -> None:
         if parsed.kind == "cmd":
             self._parts.commands.receive(parsed.levels[0], parsed.levels[1], message)
+        elif isinstance(message, Config):
+            self._parts.settable.receive(message)
+            self._config_owed.set()
         elif isinstance(message, Welcome):
             self._take_welcome(message)
         elif isinstance(message, Receipt):
@@ -224,12 +280,16 @@ class Session:
         self._parts.status.last_receipt_at = datetime.now(UTC)
         for message_id in receipt.ids:
             self._parts.receipts.settle(message_id)
+            kind, _, rev = message_id.partition(":")
+            if kind == "config" and rev.isdecimal():
+                self._parts.settable.confirmed(int(rev))
+                self._config_owed.set()
         self._parts.to_send.set()
 
     def _take_denied(self, denied: Denied) -> None:
         log.warning("the hub denied %s %.200s: %.500s", denied.action, denied.topic, denied.reason)
         self._parts.status.denied(denied)
-        if denied.topic == self._topics.hello(self._settings.handle):
+        if denied.topic == self._topics.hello(self._settings.handle) and not self._welcomed.is_set():
             self._hello_denied.set()
         if denied.epoch is not None and denied.epoch > self._epoch:
             if self._parts.epochs.jump_above(denied.epoch):

@@ -1,5 +1,9 @@
-"""Settings of the satellite: flags before environment before a TOML file, each checked and named when it is wrong."""
+"""Settings of the satellite: flags before environment before a TOML file, each checked and named when it is wrong.
 
+Where no token is given, what `enrol` brought home counts last.
+"""
+
+import ipaddress
 import os
 import re
 import tomllib
@@ -14,6 +18,7 @@ from hub_protocol.topics import DEFAULT_ROOT, HANDLE_PATTERN, check_root
 
 ENVIRONMENT_PREFIX: Final = "MARVAIN_SATELLITE_"
 NAMES: Final = ("hub", "token", "token_file", "root", "state_dir", "heartbeat", "ca_file", "log_level")
+ENROLMENT_FILE: Final = "enrolment.toml"
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 _TOKEN: Final = re.compile(rf"mv1\.({HANDLE_PATTERN})\.[A-Za-z0-9_-]{{43}}")
@@ -83,7 +88,7 @@ def gather(flags: Mapping[str, str | None], environ: Mapping[str, str], config: 
             present.pop("token", None)
             present.pop("token_file", None)
         given = present | given
-    return given
+    return given if "token" in given or "token_file" in given else _enrolled(given, environ) | given
 
 
 def check(given: Given, environ: Mapping[str, str]) -> Settings:
@@ -93,7 +98,10 @@ def check(given: Given, environ: Mapping[str, str]) -> Settings:
     hub = parse_hub(given["hub"])
     token = read_token(given)
     if token is None:
-        raise SettingsError("token", "is required: a token file, the variable MARVAIN_SATELLITE_TOKEN, or --token")
+        raise SettingsError(
+            "token",
+            "is required: from `enrol`, a token file, the variable MARVAIN_SATELLITE_TOKEN, or --token",
+        )
     try:
         root = check_root(given.get("root", DEFAULT_ROOT))
     except BadName as error:
@@ -200,11 +208,35 @@ def locate(given: Given, environ: Mapping[str, str]) -> Path:
     raise SettingsError("state_dir", f"several satellites have run here ({names}); give --state-dir or a token")
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, so that nobody else can listen."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _enrolled(given: Given, environ: Mapping[str, str]) -> Given:
+    """What `enrol` kept: in the named state folder, else in the only one below the base that has something."""
+    if "state_dir" in given:
+        found = [Path(given["state_dir"]).expanduser() / ENROLMENT_FILE]
+    else:
+        base = state_base(environ)
+        found = sorted(base.glob(f"*/{ENROLMENT_FILE}")) if base.is_dir() else []
+    if len(found) != 1 or not found[0].is_file():
+        return {}
+    return _read_file(found[0])
+
+
 def _from_file(config: Path | None, environ: Mapping[str, str]) -> dict[str, str]:
     named = environ.get(ENVIRONMENT_PREFIX + "CONFIG")
     path = config or (Path(named).expanduser() if named else None)
-    if path is None:
-        return {}
+    return {} if path is None else _read_file(path)
+
+
+def _read_file(path: Path) -> Given:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

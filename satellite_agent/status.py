@@ -57,7 +57,7 @@ class Status:
     def denied(self, denied: Denied) -> None:
         self._keep(LastDenied(denied.action, denied.topic[:300], denied.reason[:500], datetime.now(UTC)))
 
-    def as_json(self, backlog: int) -> dict[str, Any]:
+    def as_json(self, backlog: int, samples: int) -> dict[str, Any]:
         return {
             "handle": self._settings.handle,
             "hub": str(self._settings.hub),
@@ -67,6 +67,7 @@ class Status:
             "why": self.why,
             "epoch": self.epoch,
             "backlog": backlog,
+            "samples": samples,
             "last_receipt_at": self.last_receipt_at,
             "last_denied": self.last_denied,
         }

@@ -20,11 +20,20 @@ from web.pages import (
     access_scopes,
     access_sessions,
     access_try,
+    agents,
     audit,
+    batches,
+    device_commands,
+    device_config,
+    device_page,
+    device_tags,
+    device_telemetry,
     devices,
+    enrolment,
     events,
     integration_roles,
     integrations,
+    spaces,
 )
 from web.security import Guard
 from web.templating import build_environment
@@ -69,11 +78,20 @@ def create_app(settings: Settings) -> FastAPI:
 
     app.include_router(login.router)
     app.include_router(live.router)
+    # Before the devices: "claim" is no device's id.
+    app.include_router(enrolment.router)
+    app.include_router(enrolment.public)
     app.include_router(devices.router)
+    app.include_router(device_page.router)
+    app.include_router(device_telemetry.router)
     app.include_router(events.router)
     for page in (access_overview, access_roles, access_scopes, access_try, access_denials, access_sessions):
         app.include_router(page.router)
+    for page in (device_tags, device_commands, device_config, batches):
+        app.include_router(page.router)
     app.include_router(access_history.router)
+    app.include_router(spaces.router)
+    app.include_router(agents.router)
     app.include_router(audit.router)
     app.include_router(integrations.router)
     app.include_router(integration_roles.router)

@@ -12,6 +12,7 @@ from sqlmodel import Session
 
 from hub import feed
 from hub.access import changes, credentials
+from hub.access.principals import FEEDS_OF_GUESTS
 from hub.identity import require_role
 from hub.tables import UserSession
 from hub_protocol.messages import MAX_SAFE_INTEGER
@@ -41,7 +42,8 @@ class Renewed(BaseModel):
 @router.post("/live/credential")
 def credential(asked: Asked, visitor: CurrentVisitor, session: Db, settings: WebSettings, now: Now) -> dict[str, Any]:
     """A credential for one page: subscribe only, ten minutes, renewable, gone with the sign-in."""
-    require_role(session, visitor.user.user_id, asked.agent_id, "guest")
+    role = require_role(session, visitor.user.user_id, asked.agent_id, "guest")
+    feeds = FEEDS_OF_GUESTS if role == "guest" else ("+",)
     user_session = session.get_one(UserSession, visitor.session_id)
     _make_room(session, visitor.session_id, now)
     username, password, expires_at = credentials.issue_for_session(session, user_session, now)
@@ -54,7 +56,10 @@ def credential(asked: Asked, visitor: CurrentVisitor, session: Db, settings: Web
         "expires_at": expires_at,
         "now": now,
         "root": settings.root,
-        "topics": [f"{settings.root}/ui/{asked.agent_id}/+", topics.hub_status()],
+        "topics": [
+            *(f"{settings.root}/ui/{asked.agent_id}/{feed}" for feed in feeds),
+            topics.hub_status(),
+        ],
         "rev": feed.revision(session, asked.agent_id),
     }
 

@@ -6,6 +6,7 @@ HTTP from another machine has no Sec-Fetch-Site, so Origin counts there. A reque
 let through only without our cookie, since without it there is nothing to misuse. The same holds for WebSockets.
 """
 
+import ipaddress
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -56,6 +57,21 @@ def is_secure(connection: HTTPConnection, settings: Settings) -> bool:
         return settings.secure_cookies
     # Not `connection.url`: that is put together from the Host header, which may be anything.
     return connection.scope["scheme"] in {"https", "wss"}
+
+
+def came_in_clear(connection: HTTPConnection) -> bool:
+    """Whether others in the network could read what is sent and answered: plain HTTP from another machine.
+
+    What a proxy passes on counts as it reached the proxy; one that is not declared makes everybody look local, and
+    gives itself away by the headers it adds.
+    """
+    if connection.scope["scheme"] in {"https", "wss"}:
+        return False
+    try:
+        is_local = ipaddress.ip_address(connection.client.host if connection.client else "").is_loopback
+    except ValueError:
+        is_local = False
+    return not is_local or any(name in connection.headers for name in ("forwarded", "x-forwarded-for", "x-real-ip"))
 
 
 def session_cookie_name(connection: HTTPConnection, settings: Settings) -> str:

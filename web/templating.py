@@ -30,6 +30,7 @@ class Entry:
 NAVIGATION = (
     Entry("Devices", "/devices", "device"),
     Entry("Events", "/events", "event"),
+    Entry("Spaces", "/spaces", "space"),
     Entry("Access", "/access", "shield", for_guests=False),
     Entry("Integrations", "/integrations", "key", for_guests=False),
     Entry("Audit", "/audit", "clock", for_guests=False),
@@ -73,6 +74,14 @@ def build_environment(assets: Assets) -> Environment:
     return environment
 
 
+def local_url(request: Request, path: str, **query: Any) -> str:
+    """A local address that keeps to the agent being looked at, where there is more than one to choose from."""
+    current = getattr(request.state, "agent", None)
+    if current is not None and len(current.choices) > 1:
+        query.setdefault("agent", current.agent_id)
+    return f"{path}?{urlencode(query)}" if query else path
+
+
 def render(request: Request, name: str, *, status_code: int = 200, **context: Any) -> HTMLResponse:
     """A page or a fragment; the frame's values come from what the request's dependencies found out."""
     environment: Environment = request.app.state.templates
@@ -81,10 +90,7 @@ def render(request: Request, name: str, *, status_code: int = 200, **context: An
     current = getattr(state, "agent", None)
 
     def url(path: str, **query: Any) -> str:
-        """A local address that keeps to the agent being looked at, where there is more than one to choose from."""
-        if current is not None and len(current.choices) > 1:
-            query.setdefault("agent", current.agent_id)
-        return f"{path}?{urlencode(query)}" if query else path
+        return local_url(request, path, **query)
 
     is_guest = current is None or current.role == "guest"
     frame = {

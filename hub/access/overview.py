@@ -25,7 +25,7 @@ _NAMED: Final = (
     " FROM role_assignments a JOIN roles r USING (role_id) WHERE a.agent_id = :agent_id)"
     " SELECT d.handle AS username, d.name, d.device_id AS id, ARRAY("
     "SELECT DISTINCT b.name FROM borne b WHERE b.id = d.device_id OR b.all_devices ORDER BY b.name) AS roles"
-    " FROM devices d WHERE d.agent_id = :agent_id"
+    " FROM devices d WHERE d.agent_id = :agent_id AND d.deleted_at IS NULL"
     " UNION ALL SELECT 'ext_' || i.handle, i.name, i.integration_id, ARRAY("
     "SELECT DISTINCT b.name FROM borne b WHERE b.id = i.integration_id ORDER BY b.name)"
     " FROM integrations i WHERE i.agent_id = :agent_id"
@@ -109,12 +109,18 @@ def _everybody(session: Session, agent_id: uuid.UUID, root: str) -> list[tuple[P
         if row is None:  # came since the names were read
             continue
         view = PrincipalView(
-            principal.username, principal.kind, row.name, row.id, principal.scopes, tuple(row.roles), principal.grants
+            principal.username,
+            principal.kind,
+            row.name,
+            row.id,
+            principal.scopes,
+            tuple(row.roles),
+            tuple(principal.grants),
         )
         found.append((view, principal))
     found.sort(key=lambda one: (one[0].kind, one[0].name.casefold(), one[0].username))
     for row in session.execute(text(_MEMBERS), {"agent_id": agent_id}):
-        page = _page(row.user_id, agent_id, row.agent_name, root)
+        page = _page(row.user_id, agent_id, row.agent_name, row.role, root)
         found.append((_view_of(page, row.name, row.user_id, (row.role,)), page))
     hub = principals.hub_principal(root)
     found.append((_view_of(hub, "Hub", None, ()), hub))
@@ -122,16 +128,18 @@ def _everybody(session: Session, agent_id: uuid.UUID, root: str) -> list[tuple[P
 
 
 def _view_of(principal: Principal, name: str, id_: uuid.UUID | None, roles: tuple[str, ...]) -> PrincipalView:
-    return PrincipalView(principal.username, principal.kind, name, id_, principal.scopes, roles, principal.grants)
+    return PrincipalView(
+        principal.username, principal.kind, name, id_, principal.scopes, roles, tuple(principal.grants)
+    )
 
 
-def _page(user_id: uuid.UUID, agent_id: uuid.UUID, agent_name: str, root: str) -> Principal:
+def _page(user_id: uuid.UUID, agent_id: uuid.UUID, agent_name: str, role: str, root: str) -> Principal:
     """What any page of a member is to this agent; its other agents are nobody's business here."""
     return Principal(
         username=f"{BROWSER_PREFIX}{user_id}",
         kind="browser",
         grants=(
-            Grant("subscribe", f"{root}/ui/{agent_id}/#", f"membership of {agent_name}"),
+            *principals.page_grants(agent_id, agent_name, role, root),
             Grant("subscribe", f"{root}/hub/status", "every browser"),
         ),
         root=root,

@@ -26,8 +26,10 @@ class Permission:
 PERMISSIONS: Final[dict[str, Permission]] = {
     permission.name: permission
     for permission in (
-        Permission("devices:read", "see devices, their presence, configuration and commands", "guest"),
+        Permission("devices:read", "see devices, their presence and their commands", "guest"),
+        Permission("config:read", "see how devices are to be set and how they are", "member"),
         Permission("devices:write", "add, change, rotate, revoke and delete devices", "admin"),
+        Permission("enrolments:read", "see devices that ask to join", "member"),
         Permission("commands:send", "tell devices what to do", "admin"),
         Permission("events:read", "read events", "guest"),
         Permission("events:write", "report events", "member"),

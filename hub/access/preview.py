@@ -215,7 +215,7 @@ def _change_one(session: Session, statement: str, values: dict[str, Any]) -> Non
 def _names(session: Session, agent_id: uuid.UUID) -> dict[str, str]:
     rows = session.execute(
         text(
-            "SELECT handle AS username, name FROM devices WHERE agent_id = :agent_id"
+            "SELECT handle AS username, name FROM devices WHERE agent_id = :agent_id AND deleted_at IS NULL"
             " UNION ALL SELECT 'ext_' || handle, name FROM integrations WHERE agent_id = :agent_id"
         ),
         {"agent_id": agent_id},

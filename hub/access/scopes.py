@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from hub.access.grants import Action, Book, Grant
+from hub.access.grants import HANDLE, Action, Book, Grant
 from hub.errors import Invalid
 from hub_protocol.topics import check_handle
 
@@ -36,11 +36,17 @@ VOCABULARY: Final[dict[str, Scope]] = {
         ),
         Scope("events:write", "report events", (("publish", "d/{handle}/event/+"),)),
         Scope("events:read", "read the events of its agent", (("publish", "d/{handle}/request/events/+"),)),
-        Scope("telemetry:write", "send samples", (("publish", "d/{handle}/telemetry/+"),), is_served=False),
+        Scope("telemetry:write", "send samples", (("publish", "d/{handle}/telemetry/+"),)),
         Scope(
             "commands:receive",
-            "be told what to do, and answer",
-            (("subscribe", "d/{handle}/cmd/#"), ("publish", "d/{handle}/reply/+")),
+            "be told what to do and how to be set, and answer",
+            (
+                ("subscribe", "d/{handle}/cmd/#"),
+                ("publish", "d/{handle}/reply/+"),
+                # No scope of its own: the devices that there are would not hear of it.
+                ("subscribe", "d/{handle}/config"),
+                ("publish", "d/{handle}/config_reply"),
+            ),
         ),
         Scope("memories:read", "recall the memories of its agent", (("publish", "d/{handle}/request/memories/+"),)),
         Scope("actions:read", "read the actions of its agent", (("publish", "d/{handle}/request/actions/+"),)),
@@ -105,8 +111,9 @@ def scope_for(action: Action, below: str) -> str:
 
 
 def device_grants(handle: str, scopes: Iterable[str], root: str) -> tuple[Grant, ...]:
-    """All that a device with these scopes may do on the wire."""
-    check_handle(handle)
+    """All that a device with these scopes may do on the wire; `{handle}` stands for whichever device it will be."""
+    if handle != HANDLE:
+        check_handle(handle)
     granted = expand(scopes)
     sources = [(BASE, BASE.name)] + [(VOCABULARY[name], f"the scope {name}") for name in VOCABULARY if name in granted]
     return tuple(

@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 
 from hub.access.denials import Refusal
 from hub.presence_records import Known
+from hub.telemetry.samples import NewSamples
 from hub_protocol import messages
 
 M = TypeVar("M")
@@ -35,7 +36,10 @@ class Sender:
 
 @dataclass(frozen=True, slots=True)
 class Accepted(Generic[M]):
-    """A message that may count: well-formed, from a device of ours, of its current connection or a newer one."""
+    """A message that may count: well-formed, from a device of ours, of its current connection or a newer one.
+
+    Telemetry does not say of which connection it is.
+    """
 
     incoming: Incoming
     sender: Sender
@@ -51,6 +55,7 @@ class Outcome:
     denied: dict[tuple[str, str, str], messages.Denied] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
     heard: list[tuple[uuid.UUID, uuid.UUID, datetime]] = field(default_factory=list)
+    samples: list[NewSamples] = field(default_factory=list)
 
     def receive(self, handle: str, message_id: str) -> None:
         """Confirm to the device that this message is stored."""

@@ -7,26 +7,30 @@ import msgspec
 from sqlalchemy import text
 from sqlmodel import Session
 
-from hub import events
+from hub import events, spaces
 from hub.inbox.envelope import Accepted, Outcome
 from hub_protocol import messages
 
 
 def handle(session: Session, accepted: Sequence[Accepted[messages.Event]], outcome: Outcome) -> None:
     """Store a batch of events; one that names a space which its agent does not have is refused alone."""
-    spaces = _spaces(session, accepted)
+    named_spaces = _spaces(session, accepted)
+    private = spaces.private_among(session, {*named_spaces.values(), *(one.sender.space_id for one in accepted)})
     new: list[events.NewEvent] = []
     for one in accepted:
         known = one.sender.known
         space_id = one.sender.space_id
         if one.message.space is not None:
-            named = spaces.get((known.agent_id, one.message.space))
+            named = named_spaces.get((known.agent_id, one.message.space))
             if named is None:
                 outcome.refuse(
                     known.handle, one.incoming, "field `space`: the agent has no such space", message_id=one.message.id
                 )
                 continue
             space_id = named
+        if space_id in private:
+            outcome.refuse(known.handle, one.incoming, spaces.PRIVATE, message_id=one.message.id)
+            continue
         new.append(
             events.NewEvent(
                 device_id=known.device_id,

@@ -1,4 +1,4 @@
-"""`hello`: what a device can do is kept, it is welcomed, and it gets the commands that it has not answered."""
+"""`hello`: what a device can do is kept, it is welcomed, and gets what waits for it: config and commands."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -7,7 +7,7 @@ import msgspec
 from sqlalchemy import text
 from sqlmodel import Session
 
-from hub import commands, feed, outbox
+from hub import commands, device_config, feed, outbox
 from hub.inbox.envelope import Accepted, Outcome
 from hub_protocol import messages
 from hub_protocol.topics import Topics
@@ -36,9 +36,17 @@ def handle(session: Session, hellos: Sequence[Accepted[messages.Hello]], outcome
         known = latest[device_id].sender.known
         item = {"device_id": str(device_id), "handle": known.handle, "change": "changed", "by": "the device"}
         feed.tell(session, known.agent_id, "devices", "devices.updated", item)
-    for one in latest.values():
+    wanted = device_config.greet(
+        session,
+        {device_id: (one.sender.known.handle, one.message.config_rev) for device_id, one in latest.items()},
+    )
+    for device_id, one in latest.items():
         welcome = messages.Welcome(
-            one.message.epoch, one.message.heartbeat_s, one.sender.scopes, 0, one.incoming.received_at
+            one.message.epoch,
+            one.message.heartbeat_s,
+            one.sender.scopes,
+            wanted.get(device_id, 0),
+            one.incoming.received_at,
         )
         outbox.enqueue(session, _TOPICS.welcome(one.sender.known.handle), welcome)
     epochs = [(device_id, one.message.epoch) for device_id, one in latest.items()]

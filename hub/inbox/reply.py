@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlmodel import Session
 
-from hub import commands
+from hub import command_replies
 from hub.inbox.envelope import Accepted, Outcome
 from hub_protocol import messages
 
@@ -16,7 +16,7 @@ PROBE_PREFIX: Final = "probe-"
 
 def handle(session: Session, accepted: Sequence[Accepted[messages.Reply]], outcome: Outcome) -> None:
     """Write a batch of replies; one to a command that is not that device's is refused alone."""
-    replies: list[tuple[Accepted[messages.Reply], commands.DeviceReply]] = []
+    replies: list[tuple[Accepted[messages.Reply], command_replies.DeviceReply]] = []
     for one in accepted:
         handle_, command_id = one.sender.known.handle, one.levels[0]
         if command_id.startswith(PROBE_PREFIX):
@@ -28,10 +28,10 @@ def handle(session: Session, accepted: Sequence[Accepted[messages.Reply]], outco
             outcome.refuse(handle_, one.incoming, "there is no command with this id")
             continue
         device_id = one.sender.known.device_id
-        replies.append((one, commands.DeviceReply(parsed, device_id, one.message, one.incoming.received_at)))
+        replies.append((one, command_replies.DeviceReply(parsed, device_id, one.message, one.incoming.received_at)))
     if not replies:
         return
-    known = commands.answer(session, [reply for _, reply in replies])
+    known = command_replies.answer(session, [reply for _, reply in replies])
     for one, reply in replies:
         if reply.command_id in known:
             outcome.receive(one.sender.known.handle, f"{one.levels[0]}:{one.message.status}")

@@ -12,7 +12,7 @@ from sqlmodel import Session
 
 from hub import commands, presence, presence_records
 from hub.access import denials
-from hub.inbox import event, hello, reply, request, senders
+from hub.inbox import config_reply, event, hello, reply, request, senders, telemetry
 from hub.inbox.envelope import Accepted, Incoming, Outcome
 from hub.presence import Evidence, Heard
 from hub.presence_records import Known
@@ -25,12 +25,14 @@ log = structlog.get_logger(__name__)
 Handler = Callable[[Session, Sequence[Accepted[Any]], Outcome], None]
 
 # What the hub listens to. `state` and `heartbeat` are evidence of presence and nothing more.
-KINDS: Final = ("state", "hello", "heartbeat", "event", "reply", "request")
+KINDS: Final = ("state", "hello", "heartbeat", "event", "telemetry", "reply", "request", "config_reply")
 HANDLERS: Final[dict[str, Handler]] = {
     "hello": hello.handle,
     "event": event.handle,
+    "telemetry": telemetry.handle,
     "reply": reply.handle,
     "request": request.handle,
+    "config_reply": config_reply.handle,
 }
 
 
@@ -52,12 +54,12 @@ def process(session: Session, batch: Sequence[Incoming], root: str) -> Outcome:
             outcome.refuse(topic.handle, incoming, "there is no device with this handle that may speak")
             continue
         before = evidence[topic.handle]
-        if presence.is_stale(before, message.epoch):
+        heard = _heard(topic.kind, incoming, message)
+        if presence.is_stale(before, heard.epoch):
             _refuse_stale(topic, incoming, message, before, outcome)
             continue
-        heard = _heard(topic.kind, incoming, message)
-        evidence[topic.handle] = presence.hear(before, heard)
-        if not incoming.retained:
+        after = evidence[topic.handle] = presence.hear(before, heard)
+        if not incoming.retained and after.last_heard_at == incoming.received_at:
             outcome.heard.append((sender.known.agent_id, sender.known.device_id, incoming.received_at))
         accepted.setdefault(topic.kind, []).append(Accepted(incoming, sender, topic.levels, message))
     presence_records.save(
@@ -75,7 +77,7 @@ def parked(incoming: Incoming, root: str) -> Outcome:
     """What to tell the device whose message could not be stored and is kept among the dead letters."""
     outcome = Outcome()
     topic = parse_topic(incoming.topic, root)
-    if topic is not None and topic.kind in ("event", "reply"):
+    if topic is not None and topic.kind in ("event", "reply", "config_reply"):
         message_id = None
         if topic.kind == "event":
             with contextlib.suppress(Malformed):
@@ -117,7 +119,7 @@ def _parse(incoming: Incoming, root: str, outcome: Outcome) -> tuple[Incoming, P
 def _heard(kind: str, incoming: Incoming, message: Any) -> Heard:
     return Heard(
         kind,  # type: ignore[arg-type]  # one of KINDS, which are the kinds of Heard
-        message.epoch,
+        None if kind == "telemetry" else message.epoch,
         incoming.received_at,
         state=message.state if kind == "state" else "online",
         until=message.until if kind == "state" else None,

@@ -25,7 +25,9 @@ from hub.tables.delivery import (
     OutboxMessage,
     RetainedTopic,
 )
-from hub.tables.devices import Command, CommandStep, Credential, Device, DevicePresence
+from hub.tables.devices import Command, CommandStep, Credential, Device, DevicePresence, RetiredHandle
+from hub.tables.enrolment import ClaimCode, Enrolment
+from hub.tables.groups import BatchSkip, CommandBatch, DeviceConfig, DeviceConfigRevision, DeviceTag
 from hub.tables.identity import (
     Agent,
     AgentMembership,
@@ -47,6 +49,15 @@ from hub.tables.legacy import (
     MigrationNote,
     RemoteDeviceMap,
 )
+from hub.tables.telemetry import (
+    TelemetryForgotten,
+    TelemetryHour,
+    TelemetryMinute,
+    TelemetrySample,
+    TelemetryStale,
+    TelemetryStream,
+    TelemetryWatch,
+)
 
 __all__ = [
     "Action",
@@ -56,17 +67,24 @@ __all__ = [
     "AuditChain",
     "AuditEntry",
     "AuditState",
+    "BatchSkip",
     "BrokerRetained",
     "BrokerSession",
     "BrokerState",
+    "ClaimCode",
     "Command",
+    "CommandBatch",
     "CommandStep",
     "ConsentGrant",
     "Credential",
     "DeadLetter",
     "Denial",
     "Device",
+    "DeviceConfig",
+    "DeviceConfigRevision",
     "DevicePresence",
+    "DeviceTag",
+    "Enrolment",
     "Event",
     "FeedEntry",
     "FeedRevision",
@@ -86,11 +104,19 @@ __all__ = [
     "Presence",
     "RemoteDeviceMap",
     "RetainedTopic",
+    "RetiredHandle",
     "Role",
     "RoleAssignment",
     "RoleGrant",
     "SignInBrake",
     "Space",
+    "TelemetryForgotten",
+    "TelemetryHour",
+    "TelemetryMinute",
+    "TelemetrySample",
+    "TelemetryStale",
+    "TelemetryStream",
+    "TelemetryWatch",
     "Traffic",
     "User",
     "UserSession",

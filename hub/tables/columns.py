@@ -3,7 +3,7 @@
 import uuid
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Column, DateTime, Identity, text
+from sqlalchemy import BigInteger, Column, DateTime, ForeignKeyConstraint, Identity, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field
 
@@ -43,3 +43,17 @@ def created() -> Any:
 def moment() -> Any:
     """A point in time that may be unknown or not have come."""
     return Field(default=None, sa_type=TIMESTAMPTZ)
+
+
+def of_device() -> ForeignKeyConstraint:
+    """The row's device is its agent's."""
+    return ForeignKeyConstraint(
+        ["device_id", "agent_id"], ["devices.device_id", "devices.agent_id"], ondelete="CASCADE"
+    )
+
+
+def of_batch(ondelete: str = "CASCADE") -> ForeignKeyConstraint:
+    """The row's batch, if it has one, is its agent's."""
+    return ForeignKeyConstraint(
+        ["batch_id", "agent_id"], ["command_batches.batch_id", "command_batches.agent_id"], ondelete=ondelete
+    )

@@ -18,6 +18,7 @@ from hub.tables.columns import (
     moment,
     new_uuid_key,
     numbered,
+    of_batch,
 )
 
 
@@ -41,6 +42,17 @@ class Device(SQLModel, table=True):
     needs_enrolment: bool = Field(default=False, sa_column_kwargs=FALSE)
     revoked_by: str | None = None
     revoked_reason: str | None = None
+    revision: int = Field(default=1, sa_column_kwargs=default("1"))
+    deleted_at: datetime | None = moment()
+    deleted_by: str | None = None
+
+
+class RetiredHandle(SQLModel, table=True):
+    """A handle of an agent that is gone; it names nobody else."""
+
+    __tablename__ = "retired_handles"
+    handle: str = Field(primary_key=True)
+    retired_at: datetime = created()
 
 
 class Credential(SQLModel, table=True):
@@ -87,6 +99,7 @@ class Command(SQLModel, table=True):
     """Something a device was asked to do, with its present state."""
 
     __tablename__ = "commands"
+    __table_args__ = (of_batch(),)
     command_id: uuid.UUID = new_uuid_key()
     agent_id: uuid.UUID = Field(foreign_key="agents.agent_id", ondelete="CASCADE")
     device_id: uuid.UUID = Field(foreign_key="devices.device_id", ondelete="CASCADE")
@@ -102,6 +115,7 @@ class Command(SQLModel, table=True):
     message: str = Field(default="", sa_column_kwargs=default("''"))
     progress: float | None = None
     result: Any = Field(default=None, sa_type=JSON, nullable=True)
+    batch_id: uuid.UUID | None = None
 
 
 class CommandStep(SQLModel, table=True):

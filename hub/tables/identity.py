@@ -16,6 +16,10 @@ class Agent(SQLModel, table=True):
     name: str
     disabled: bool = Field(default=False, sa_column_kwargs=FALSE)
     created_at: datetime = created()
+    about: str = Field(default="", sa_column_kwargs=default("''"))
+    revision: int = Field(default=1, sa_column_kwargs=default("1"))
+    deleted_at: datetime | None = moment()
+    deleted_by: str | None = None
 
 
 class Space(SQLModel, table=True):
@@ -27,6 +31,7 @@ class Space(SQLModel, table=True):
     name: str
     privacy_mode: bool = Field(default=False, sa_column_kwargs=FALSE)
     created_at: datetime = created()
+    revision: int = Field(default=1, sa_column_kwargs=default("1"))
 
 
 class User(SQLModel, table=True):

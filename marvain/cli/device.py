@@ -9,6 +9,7 @@ import click
 from hub import commands, devices, identity, one_hub
 from hub.errors import Conflict
 from hub_protocol.topics import DEFAULT_ROOT, Topics
+from marvain.cli import claim, device_commands
 from marvain.cli.options import BY, agent_option, instance_option, json_option
 from marvain.cli.output import ago, show_json, show_table
 from marvain.instance import Instance
@@ -17,7 +18,11 @@ from marvain.reach import broker_address, database
 
 @click.group()
 def device() -> None:
-    """Devices: add, list, ping, rotate, revoke."""
+    """Devices: add, list, ping, rotate, revoke; send commands, set, tag; claim codes, and devices that ask to join."""
+
+
+for more in (device_commands.send, device_commands.config, device_commands.tag):
+    device.add_command(more)
 
 
 @device.command()
@@ -152,3 +157,7 @@ def _show_token(instance: Instance, handle: str, device_id: str, token: str, *, 
     click.echo("or send an event by hand:\n")
     click.echo(f"  mosquitto_pub -h {host} -p {port} -i {handle} -u {handle} -P '{token}' -q 1 \\")
     click.echo(f"""    -t {topic} -m '{{"id": "by-hand-1", "epoch": 1, "payload": {{"angle": 12}}}}'""")
+
+
+for command in (claim.claim, claim.pending, claim.approve, claim.reject):
+    device.add_command(command)

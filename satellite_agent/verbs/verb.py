@@ -19,12 +19,16 @@ class VerbError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """`run` gets checked arguments, works in a thread of its own, and returns a JSON value or raises `VerbError`."""
+    """`run` gets checked arguments, works in a thread of its own, and returns a JSON value or raises `VerbError`.
+
+    With `in_thread` False it is quick, and works where the satellite's state lives.
+    """
 
     name: str
     risk: Literal["low", "medium", "high"]
     args: type[msgspec.Struct]
     run: Callable[[Any], Any]
+    in_thread: bool = True
 
     def announced(self) -> Announced:
         """The verb as `hello` tells it to the hub."""

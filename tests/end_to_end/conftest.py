@@ -226,7 +226,7 @@ def open_browser(browser: Browser, signed_in: dict[str, Any]) -> Iterator[Callab
     troubles: list[str] = []
 
     def open_(**facts) -> BrowserContext:
-        context = browser.new_context(storage_state=signed_in, **facts)
+        context = browser.new_context(**({"storage_state": signed_in} | facts))
         context.on("weberror", lambda error: troubles.append(str(error.error)))
         context.on(
             "console",

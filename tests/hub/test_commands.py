@@ -1,13 +1,18 @@
 """The command ledger: what a device may say when, and silence by its name."""
 
+import contextlib
+import re
+import threading
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 from sqlalchemy import text
 
-from hub import commands, feed, outbox
-from hub.commands import advance
-from hub.errors import Invalid, NotFound
+from hub import command_ends, commands, feed, outbox
+from hub.command_replies import advance
+from hub.errors import Conflict, Invalid, NotFound
+from hub.mqtt import BrokerAway
 from hub.tables import Agent
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -62,6 +67,9 @@ def test_a_command_of_another_agent_is_not_found(session, device):
         ("succeeded", "succeeded", -1, None),
         ("late", "succeeded", 9, None),
         ("rejected", "succeeded", -1, None),
+        ("cancelled", "accepted", -1, None),
+        ("cancelled", "succeeded", -1, "succeeded"),
+        ("cancelled", "succeeded", 5, "late"),
     ],
 )
 def test_what_a_device_says_moves_the_ledger_forward_only(status, said, late_s, becomes):
@@ -106,8 +114,8 @@ def test_silence_gets_its_name_after_the_deadline(session, device, say):
         (f"porch/reply/{accepted.command_id}", {"status": "accepted", "epoch": 1}),
         at=asked + timedelta(seconds=1),
     )
-    assert commands.expire(session, datetime.now(UTC)) == 2
-    assert commands.expire(session, datetime.now(UTC)) == 0
+    assert command_ends.expire(session, datetime.now(UTC)) == 2
+    assert command_ends.expire(session, datetime.now(UTC)) == 0
     assert commands.get(session, device.agent_id, never_sent.command_id).status == "expired"
     assert commands.get(session, device.agent_id, accepted.command_id).status == "unknown"
     say((f"porch/reply/{accepted.command_id}", {"status": "succeeded", "epoch": 1, "result": 7}))
@@ -119,7 +127,7 @@ def test_the_sweeper_never_overwrites_a_result(session, device, say):
     asked = datetime.now(UTC) - timedelta(seconds=40)
     command = commands.request(session, device, "ping", by="ann", now=asked)
     say((f"porch/reply/{command.command_id}", {"status": "succeeded", "epoch": 1}), at=asked + timedelta(seconds=2))
-    assert commands.expire(session, datetime.now(UTC)) == 0
+    assert command_ends.expire(session, datetime.now(UTC)) == 0
     assert commands.get(session, device.agent_id, command.command_id).status == "succeeded"
 
 
@@ -147,3 +155,155 @@ def test_sql_refuses_an_end_without_a_time(session, device):
         session.execute(
             text("UPDATE commands SET status = 'succeeded' WHERE command_id = :id"), {"id": command.command_id}
         )
+
+
+VERBS = [
+    {"name": "blink", "args_schema": {"required": ["times"], "properties": {"times": {"type": "integer"}}}},
+    {"name": "odd", "args_schema": {"type": "nope"}},
+]
+
+
+@pytest.mark.parametrize(
+    ("verb", "args", "field", "told"),
+    [
+        ("dance", {}, "verb", "it has blink, odd, ping, config, run_action"),
+        ("blink", {}, "args.times", "is required"),
+        ("blink", {"times": "two"}, "args.times", 'is not of type "integer"'),
+        ("run_action", {}, "args.name", "is required"),
+        ("config", {"values": {"A": 1}}, "args.values", "does not match"),
+        ("ping", {"loud": True}, "args", "unexpected"),
+        ("odd", {"a": "\0"}, "args", "U+0000"),
+        ("odd", {"a": [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]}, "args", "nested"),
+    ],
+)
+def test_a_command_is_held_to_what_the_device_says_it_can_do(session, device, say, verb, args, field, told):
+    say(("porch/hello", {"epoch": 1, "verbs": VERBS}))
+    with pytest.raises(Invalid, match=re.escape(told)) as refused:
+        commands.request(session, device, verb, args, by="ann")
+    assert refused.value.field == field
+    assert commands.for_device(session, device.device_id) == []
+
+
+def test_verbs_that_every_device_has_are_sent_also_when_it_does_not_name_them(session, device, say):
+    say(("porch/hello", {"epoch": 1}))
+    command = commands.request(session, device, "run_action", {"name": "reboot"}, by="ann")
+    say((f"porch/reply/{command.command_id}", {"status": "rejected", "epoch": 1, "code": "unknown_verb"}))
+    seen = commands.get(session, device.agent_id, command.command_id)
+    assert (seen.status, seen.code) == ("rejected", "unknown_verb")
+
+
+def test_a_schema_that_is_wrong_does_not_stop_the_command(session, device, say):
+    say(("porch/hello", {"epoch": 1, "verbs": VERBS}))
+    assert commands.request(session, device, "odd", {"anything": 1}, by="ann").status == "queued"
+
+
+def test_what_waits_can_be_taken_back_and_is_not_sent(session, device, say):
+    say(("porch/state", {"state": "online", "epoch": 1}))
+    command = commands.request(session, device, "ping", by="ann")
+    feed.flush(session)
+    command_ends.cancel(session, device.agent_id, command.command_id, by="bob", now=datetime.now(UTC))
+    assert [one for one in outbox.claim(session, 99) if one.command_id] == []
+    seen = commands.get(session, device.agent_id, command.command_id)
+    assert (seen.status, seen.finished_at is not None) == ("cancelled", True)
+    assert [(step["status"], step["witness"]) for step in seen.steps] == [("queued", "ann"), ("cancelled", "bob")]
+    say(("porch/hello", {"epoch": 2}))
+    feed.flush(session)
+    assert [one for one in outbox.claim(session, 99) if one.command_id] == []
+    assert commands.worth_sending(session, [command.command_id], datetime.now(UTC)) == set()
+
+
+def test_what_was_sent_or_is_over_or_another_agents_is_not_taken_back(session, device, say):
+    other = Agent(name="Elsewhere")
+    session.add(other)
+    session.flush()
+    command = commands.request(session, device, "ping", by="ann")
+    cancel = partial(command_ends.cancel, session, by="bob", now=datetime.now(UTC))
+    with pytest.raises(NotFound):
+        cancel(other.agent_id, command.command_id)
+    commands.mark_sent(session, [(command.command_id, datetime.now(UTC))])
+    with pytest.raises(Conflict, match="was sent to porch already and cannot be taken back"):
+        cancel(device.agent_id, command.command_id)
+    say((f"porch/reply/{command.command_id}", {"status": "failed", "epoch": 1}))
+    with pytest.raises(Conflict, match="is over: failed"):
+        cancel(device.agent_id, command.command_id)
+    assert commands.get(session, device.agent_id, command.command_id).status == "failed"
+
+
+@pytest.mark.parametrize("is_published", [True, False])
+def test_a_cancel_while_it_is_being_sent_waits_and_says_the_truth(database, session, device, say, is_published):
+    """The publisher holds the command from before it publishes until it is marked or given up."""
+    say(("porch/state", {"state": "online", "epoch": 1}))
+    session.commit()
+    with database.transaction() as work:
+        command = commands.request(work, device, "ping", by="ann")
+    now, done = datetime.now(UTC), []
+
+    def cancel() -> None:
+        try:
+            with database.transaction() as work:
+                command_ends.cancel(work, device.agent_id, command.command_id, by="bob", now=now)
+            done.append("cancelled")
+        except Conflict as error:
+            done.append(error.message)
+
+    thread = threading.Thread(target=cancel)
+    with contextlib.suppress(BrokerAway), database.transaction() as publishing:
+        assert [one.command_id for one in outbox.claim(publishing, 99) if one.command_id] == [command.command_id]
+        assert commands.worth_sending(publishing, [command.command_id], now) == {command.command_id}
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive()
+        if not is_published:
+            raise BrokerAway("the broker is gone")
+        commands.mark_sent(publishing, [(command.command_id, now)])
+    thread.join(20)
+    assert done == ["ping was sent to porch already and cannot be taken back" if is_published else "cancelled"]
+    with database.transaction() as work:
+        left = [one for one in outbox.claim(work, 99) if one.command_id]
+        assert commands.worth_sending(work, [one.command_id for one in left], now) == set()
+
+
+def test_a_device_that_ran_what_was_cancelled_is_believed(session, device, say):
+    """The hub died between publishing and writing it down: it believed the command unsent."""
+    command = commands.request(session, device, "ping", by="ann")
+    command_ends.cancel(session, device.agent_id, command.command_id, by="bob", now=datetime.now(UTC))
+    say((f"porch/reply/{command.command_id}", {"status": "succeeded", "epoch": 1, "result": 7}))
+    seen = commands.get(session, device.agent_id, command.command_id)
+    assert (seen.status, seen.result) == ("succeeded", 7)
+    assert seen.steps[-1]["witness"] == "the device, although it was cancelled"
+
+
+def test_a_long_ledger_is_paged_and_in_time_forgotten(session, device):
+    asked = datetime.now(UTC) - timedelta(days=91)
+    ids = [
+        commands.request(session, device, "ping", by="ann", now=asked + timedelta(minutes=n // 2)).command_id
+        for n in range(5)
+    ]
+    first = commands.for_device(session, device.device_id, 3)
+    rest = commands.for_device(session, device.device_id, 3, before=first[-1].command_id)
+    assert sorted(one.command_id for one in first + rest) == sorted(ids)
+    command_ends.expire(session, asked + timedelta(hours=1))
+    assert command_ends.forget(session, datetime.now(UTC) - timedelta(days=90), limit=3) == 3
+    assert command_ends.forget(session, datetime.now(UTC) - timedelta(days=90)) == 2
+    assert commands.for_device(session, device.device_id) == []
+
+
+def test_what_waited_is_sent_after_hello_and_again_until_it_is_answered(session, device, say):
+    """Always under the same id, by which the device knows that it did it already."""
+    command = commands.request(session, device, "ping", by="ann", ttl_s=600)
+
+    def sent() -> list[str]:
+        feed.flush(session)
+        return [one.topic for one in outbox.claim(session, 99) if one.command_id]
+
+    assert sent() == []
+    topic = f"d/porch/cmd/ping/{command.command_id}"
+    for epoch in (1, 2):
+        say(("porch/hello", {"epoch": epoch}))
+        assert sent() == [topic]
+    say((f"porch/reply/{command.command_id}", {"status": "accepted", "epoch": 2}))
+    say(("porch/hello", {"epoch": 3}))
+    assert sent() == [topic]
+    say((f"porch/reply/{command.command_id}", {"status": "succeeded", "epoch": 3}))
+    say(("porch/hello", {"epoch": 4}))
+    assert sent() == []

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 from sqlmodel import Session
 
-from hub import audit, commands, devices, feed, outbox
+from hub import audit, commands, devices, events, feed, outbox
 from hub.access import credentials, principals
 from hub.errors import Conflict, Invalid, NotFound
 from hub.tables import Agent, Space
@@ -100,7 +100,7 @@ def test_revoke_purges_what_was_retained_and_ends_its_commands(session, device, 
     devices.revoke(session, device, by="ann")
     feed.flush(session)
     purged = [one.topic for one in outbox.claim(session, 500) if one.retain and not one.payload]
-    assert set(purged) == {"d/porch/state", "d/porch/presence"}
+    assert set(purged) == {"d/porch/state", "d/porch/presence", "d/porch/config"}
     assert session.execute(text("SELECT count(*) FROM retained_topics")).scalar_one() == 0
     assert commands.get(session, device.agent_id, command.command_id).status == "expired"
 
@@ -213,3 +213,30 @@ def test_an_overlap_has_bounds(session: Session, agent: Agent, overlap_s: int) -
     assert isinstance(
         credentials.authenticate(session, "porch", added.token, datetime.now(UTC)), credentials.Authenticated
     )
+
+
+def test_a_deleted_device_leaves_what_it_reported_and_nothing_else(session, agent, say) -> None:
+    added = devices.add(session, agent.agent_id, "Porch", scopes=["*"], by="ann")
+    say(("porch/event/door", {"id": "e", "epoch": 1, "payload": {}}))
+    with pytest.raises(Invalid) as refused:
+        devices.delete(session, added.device, "porch", by="ann")
+    assert refused.value.field == "typed"
+    devices.delete(session, added.device, "Porch", by="ann")
+    assert devices.overview(session, agent.agent_id) == []
+    with pytest.raises(NotFound):
+        devices.find(session, agent.agent_id, added.device.device_id)
+    assert principals.load(session, "porch", "marvain/v1") is None
+    assert "was revoked" in credentials.authenticate(session, "porch", added.token, datetime.now(UTC)).reason
+    (event,) = events.page(session, agent.agent_id).items
+    assert event.device_name == "Porch"
+    with pytest.raises(Conflict):
+        devices.add(session, agent.agent_id, "New", handle="porch", scopes=[], by="ann")
+
+
+def test_the_second_of_two_who_rename_it_is_told(session, agent) -> None:
+    device = devices.add(session, agent.agent_id, "Porch", scopes=["*"], by="ann").device
+    devices.change(session, device, name="Front", space_id=None, revision=1, by="ann")
+    with pytest.raises(Conflict) as refused:
+        devices.change(session, device, name="Back", space_id=None, revision=1, by="ben")
+    assert refused.value.field == "revision"
+    assert device.name == "Front"

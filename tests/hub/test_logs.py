@@ -11,6 +11,7 @@ from hub import logs
 from hub.settings import Settings
 logs.configure(Settings(database_url="postgresql://nowhere/x", log_format="{form}"))
 structlog.get_logger("x").info("refused", principal="a\\x1b[2Jb", topic="c\\u202ed", reason="e\\nf g\\x9b2J")
+password = "not for " + "the log"
 try:
     raise ValueError("two\\nlines")
 except ValueError:
@@ -26,3 +27,4 @@ def test_escape_codes_of_strangers_do_not_reach_the_terminal(form: str) -> None:
     assert refused.isprintable()
     assert "f g" in refused
     assert "Traceback" in rest
+    assert "not for the log" not in rest, "what a frame holds is not shown"

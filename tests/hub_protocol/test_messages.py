@@ -13,6 +13,7 @@ from hub_protocol.errors import Malformed
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
 EVENT = b'{"id":"e1","epoch":1,"payload":{}'
+SAMPLE = b'{"at":"2026-01-02T03:04:05Z","value":'
 
 
 @pytest.mark.parametrize("kind", list(BY_KIND))
@@ -22,7 +23,7 @@ EVENT = b'{"id":"e1","epoch":1,"payload":{}'
         b"",
         b" ",
         b"null",
-        b"1",
+        b"true",
         b'"x"',
         b"[]",
         b"{}",
@@ -85,11 +86,34 @@ def test_a_payload_over_the_limit_is_refused_before_it_is_read(entry):
         ("event", b'{"id":"e1","epoch":1,"payload":{"a":"\\ud800"}}', ""),
         ("event", b'{"id":"e1","epoch":1,"payload":{"a":"\xc3\x28"}}', ""),
         ("event", b'{"id":"e1","epoch":1,"payload":' + b'{"a":' * 5000 + b"1" + b"}" * 5000 + b"}", ""),
+        ("telemetry", b"1e999", ""),
+        ("telemetry", b"-1.1e300", ""),
+        ("telemetry", b"-Infinity", ""),
+        ("telemetry", b'"21.5"', ""),
+        ("telemetry", b"[21.5]", "[0]"),
+        ("telemetry", b"[[21.5]]", "[0]"),
+        ("telemetry", b'{"value":21.5}', "at"),
+        ("telemetry", b'{"at":"2026-01-02T03:04:05Z"}', "value"),
+        ("telemetry", b'{"at":"2026-01-02T03:04:05","value":1}', "at"),
+        ("telemetry", b'{"at":1767323045,"value":1}', "at"),
+        ("telemetry", SAMPLE + b"true}", "value"),
+        ("telemetry", SAMPLE + b"null}", "value"),
+        ("telemetry", SAMPLE + b"9e999}", "value"),
+        ("telemetry", SAMPLE + b"1" + b"0" * 400 + b"}", "value"),
+        ("telemetry", b"[" + SAMPLE + b"1}," + SAMPLE + b"false}]", "[1].value"),
+        ("telemetry", b"[" + b",".join([SAMPLE + b"1}"] * 501) + b"]", ""),
         ("cmd", b'{"args":{}}', "expires_at"),
         ("cmd", b'{"expires_at":1767323045}', "expires_at"),
         ("reply", b'{"status":"done","epoch":1}', "status"),
         ("reply", b'{"status":"running","epoch":1,"progress":1.1}', "progress"),
         ("reply", b'{"status":"failed","epoch":1,"message":"' + b"x" * 501 + b'"}', "message"),
+        ("config", b'{"rev":-1,"values":{}}', "rev"),
+        ("config", b'{"rev":1}', "values"),
+        ("config_reply", b'{"rev":1,"ok":true}', "epoch"),
+        ("config_reply", b'{"epoch":1,"rev":1}', "ok"),
+        ("config_reply", b'{"epoch":1,"rev":1,"ok":"yes"}', "ok"),
+        ("config_reply", b'{"epoch":1,"rev":1,"ok":true,"reported":[]}', "reported"),
+        ("config_reply", b'{"epoch":1,"rev":1,"ok":true,"error":"' + b"x" * 501 + b'"}', "error"),
         ("receipt", b'{"ids":"e1"}', "ids"),
         ("receipt", b'{"ids":[1]}', "ids[0]"),
         ("denied", b'{"action":"dance","topic":"","reason":""}', "action"),
@@ -107,6 +131,20 @@ def test_a_backslash_before_a_text_is_no_escaped_nul():
     assert event.payload == {"path": "C:\\u0000"}
 
 
+def test_a_sample_is_a_number_or_has_a_time_and_several_come_as_a_list():
+    assert decode("telemetry", b"-7") == -7.0
+    one = m.Sample(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), 1.5)
+    assert decode("telemetry", SAMPLE + b"1.5}") == one
+    assert decode("telemetry", b"[" + b",".join([SAMPLE + b"1.5}"] * 500) + b"]") == [one] * 500
+
+
+@pytest.mark.parametrize("key", ["", "Heartbeat", "a b", "a/b", "a\\n", "x" * 64])
+def test_a_key_of_a_config_follows_its_rule(key):
+    with pytest.raises(Malformed) as error:
+        decode("config", b'{"rev":1,"values":{"' + key.encode() + b'":1}}')
+    assert error.value.field == "values"
+
+
 def test_unknown_fields_are_ignored():
     assert decode("state", b'{"state":"bye","epoch":2,"mood":"good"}') == m.State("bye", 2)
 
@@ -121,7 +159,9 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )
-field_names = sorted({field for entry in CATALOGUE for field in entry.message.__struct_fields__})
+field_names = sorted(
+    {field for entry in CATALOGUE for field in getattr(entry.message, "__struct_fields__", m.Sample.__struct_fields__)}
+)
 
 
 @given(st.dictionaries(st.sampled_from(field_names), json_values, max_size=6), st.sampled_from(sorted(BY_KIND)))
@@ -172,6 +212,16 @@ EXACT = [
         "welcome",
         m.Welcome(1, 15.0, ["presence:write"], 0, NOW),
         b'{"epoch":1,"heartbeat_s":15.0,"scopes":["presence:write"],"config_rev":0,"now":"2026-01-02T03:04:05.678000Z"}',
+    ),
+    ("telemetry", m.Sample(NOW, 21.5), b'{"at":"2026-01-02T03:04:05.678000Z","value":21.5}'),
+    ("config", m.Config(7, {"log_level": "debug"}), b'{"rev":7,"values":{"log_level":"debug"}}'),
+    (
+        "config_reply",
+        m.ConfigReply(3, 7, False, "heartbeat_s", {"heartbeat_s": "is 1 to 86400"}, {"heartbeat_s": 15}),
+        (
+            b'{"epoch":3,"rev":7,"ok":false,"error":"heartbeat_s","refused":{"heartbeat_s":"is 1 to 86400"},'
+            b'"reported":{"heartbeat_s":15}}'
+        ),
     ),
     ("receipt", m.Receipt(["e1", "c1:succeeded"]), b'{"ids":["e1","c1:succeeded"]}'),
     ("denied", m.Denied("publish", "t", "no", 7), b'{"action":"publish","topic":"t","reason":"no","epoch":7}'),

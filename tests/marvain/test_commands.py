@@ -114,6 +114,22 @@ def test_doctor_on_a_database_of_ones_own(run: Callable) -> None:
     assert all(check["to_do"] for check in told["checks"] if check["ok"] is False)
 
 
+def test_a_device_is_told_set_and_tagged(run: Callable) -> None:
+    answer(run("device", "add", "Porch", "--handle", "porch"))
+    assert refusal(run("device", "send", "porch", "ping", "{")) == (2, "args")
+    assert refusal(run("device", "send", "porch", "a/b")) == (2, "verb")
+    assert refusal(run("device", "config", "set", "porch", "Bad Key=1")) == (2, "values.Bad Key")
+    assert refusal(run("device", "tag", "porch", "--add", "Ü")) == (2, "tags")
+    sent = answer(run("device", "send", "porch", "blink", '{"times": 3}', "--within", "600"))
+    assert (sent["verb"], sent["status"], sent["args"]) == ("blink", "queued", {"times": 3})
+    answer(run("device", "config", "set", "porch", "heartbeat_s=20", "name=Porch lamp", "flag=true"))
+    found = answer(run("device", "config", "set", "porch", '{"flag": null, "more": [1]}'))
+    assert found["config"]["desired"] == {"heartbeat_s": 20, "name": "Porch lamp", "more": [1]}
+    assert answer(run("device", "config", "get", "porch")) == found
+    assert answer(run("device", "config", "set", "porch", "a=1", "--replace"))["config"]["desired"] == {"a": 1}
+    assert answer(run("device", "tag", "porch", "--add", "lamps", "--add", "up", "--remove", "up"))["tags"] == ["lamps"]
+
+
 def test_the_audit_is_listed_verified_and_held_to_what_was_kept(run: Callable, database: Database) -> None:
     answer(run("device", "add", "Porch"))
     (added,) = answer(run("audit", "list", "--action", "device.added"))

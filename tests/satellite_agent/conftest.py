@@ -19,7 +19,7 @@ import pytest
 from ports import free_port
 
 from hub_protocol import catalogue
-from hub_protocol.messages import Command, Denied, Receipt, Welcome
+from hub_protocol.messages import Command, Config, Denied, Receipt, Welcome
 from hub_protocol.topics import Parsed, Topics
 
 HANDLE = "porch"
@@ -54,7 +54,8 @@ class Broker:
             "pattern read marvain/v1/d/%u/receipt\npattern read marvain/v1/d/%u/denied\n"
             "pattern write marvain/v1/d/%u/state\npattern write marvain/v1/d/%u/hello\n"
             "pattern write marvain/v1/d/%u/heartbeat\npattern write marvain/v1/d/%u/event/+\n"
-            "pattern write marvain/v1/d/%u/reply/+\n"
+            "pattern write marvain/v1/d/%u/reply/+\npattern write marvain/v1/d/%u/telemetry/+\n"
+            "pattern read marvain/v1/d/%u/config\npattern write marvain/v1/d/%u/config_reply\n"
         )
         (folder / "mosquitto.conf").write_text(
             f"user root\nallow_anonymous false\npassword_file {self._passwords}\nacl_file {folder / 'acl'}\n"
@@ -151,23 +152,38 @@ class Hub:
     def give_receipt(self, *ids: str) -> None:
         self.say(self._topics.receipt(HANDLE), catalogue.encode(Receipt(list(ids))))
 
-    def say(self, topic: str, payload: bytes, qos: int = 1) -> None:
-        self._client.publish(topic, payload, qos=qos)
+    def configure(self, rev: int, **values: Any) -> None:
+        self.say(self._topics.config(HANDLE), catalogue.encode(Config(rev, values)), retain=True)
+
+    @staticmethod
+    def wait(condition: Callable[[], Any], what: str) -> Any:
+        return wait_until(condition, what)
+
+    def wait_config(self, rev: int) -> Any:
+        """The first answer to this config."""
+        return wait_until(lambda: [one for one in self.of("config_reply") if one.rev == rev], f"config {rev}")[0]
+
+    def say(self, topic: str, payload: bytes, qos: int = 1, *, retain: bool = False) -> None:
+        self._client.publish(topic, payload, qos=qos, retain=retain)
 
     def _on_message(self, _client: Any, _data: Any, message: mqtt.MQTTMessage) -> None:
         parsed = catalogue.parse_topic(message.topic)
-        if parsed is None or parsed.kind not in ("state", "hello", "heartbeat", "event", "reply"):
+        kinds = ("state", "hello", "heartbeat", "event", "telemetry", "reply", "config_reply")
+        if parsed is None or parsed.kind not in kinds:
             return
         content = catalogue.decode(parsed.kind, message.payload)
         self.heard.append(Heard(parsed, content, message.retain))
         if parsed.kind == "hello" and self.welcomes:
             now = datetime.now(UTC) + self.clock_offset
-            welcome = Welcome(content.epoch, self.heartbeat_s, ["presence:write", "events:write"], 0, now)
+            heartbeat_s = self.heartbeat_s or content.heartbeat_s
+            welcome = Welcome(content.epoch, heartbeat_s, ["presence:write", "events:write"], 0, now)
             self.say(self._topics.welcome(parsed.handle), catalogue.encode(welcome))
         elif parsed.kind == "event" and self.refusal:
             self.deny(Denied("message", message.topic, self.refusal, id=content.id))
         elif parsed.kind == "event" and self.receipts:
             self.give_receipt(content.id)
+        elif parsed.kind == "config_reply" and self.receipts:
+            self.give_receipt(f"config:{content.rev}")
         elif parsed.kind == "reply" and self.receipts:
             self.give_receipt(f"{parsed.levels[0]}:{content.status}")
 

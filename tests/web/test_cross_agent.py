@@ -12,9 +12,11 @@ from fastapi import FastAPI
 from fastapi.routing import RouteContext, iter_route_contexts
 from sqlalchemy import text
 
-from hub import commands, devices, identity, integrations
+from hub import batches, claims, commands, devices, enrolment, identity, integrations, tags
 from hub.access import personal_tokens
+from hub.claims import ClaimDraft
 from hub.database import Database
+from hub.enrolment import Statement
 from hub.settings import Settings
 from hub.tables import Agent, AgentMembership, Role, Space, UserSession
 from web.api.description import describe
@@ -24,7 +26,9 @@ from web.app import create_app
 NOT_AN_AGENTS = {
     "build": "a file of the product",
     "name": "a file of the product",
+    "stream": "a name within a device, whose id stands before it, or is the caller's own",
     "token": "a one-time link is its own secret; tests/web/test_login.py",
+    "own_enrolment_id": "who bears its secret belongs to no agent yet; tests/web/api/test_enrol.py",
 }
 # What every request may touch: that somebody was here.
 TOUCHED = {"user_sessions", "users", "personal_tokens", "idempotency_keys", "sign_in_brakes", "broker_sessions"}
@@ -70,7 +74,15 @@ def others(database: Database) -> Others:
         integration = integrations.add(session, agent.agent_id, "Their Node-RED", by="eve").integration
         role = Role(agent_id=agent.agent_id, name="Their role")
         session.add(role)
+        tags.set_tags(session, device, ["theirs"], by="eve")
+        plan = batches.plan(session, agent.agent_id, batches.Wish("command", "theirs", {}, "ping"))
+        batch = batches.send(session, agent.agent_id, plan, by="eve", now=now)
         command = commands.request(session, device, "ping", {}, by="eve", ttl_s=600, now=now)
+        codes = [
+            claims.create(session, agent.agent_id, ClaimDraft(), by="eve", user_id=None, now=now) for _ in range(2)
+        ]
+        asked = enrolment.ask(session, codes[1].code, Statement("Their mast"), address="192.0.2.50", now=now)
+        assert isinstance(asked, enrolment.Standing)
         token, _ = personal_tokens.create(session, eve.user_id, "theirs", ["*"], now + timedelta(days=1), now)
         browser = UserSession(user_id=eve.user_id, token_hash="0" * 64, expires_at=now + timedelta(days=1))
         session.add(browser)
@@ -79,15 +91,20 @@ def others(database: Database) -> Others:
             agent.agent_id,
             {
                 "agent_id": str(agent.agent_id),
+                "own_id": str(agent.agent_id),
                 "space_id": str(space.space_id),
                 "device_id": str(device.device_id),
                 "integration_id": str(integration.integration_id),
                 "role_id": str(role.role_id),
                 "user_id": str(eve.user_id),
                 "command_id": str(command.command_id),
+                "claim_id": str(codes[0].claim.claim_id),
+                "enrolment_id": str(asked.enrolment_id),
+                "batch_id": str(batch.batch_id),
                 "token_id": str(token.token_id),
                 "session_id": str(browser.session_id),
                 "username": device.handle,
+                "stream": "warmth",
             },
         )
 
@@ -146,7 +163,8 @@ async def test_ids_of_another_agent_are_not_found(
     answers = []
     for agent in ({}, {"agent": str(others.agent_id)}):
         body = {"json": body_for(app, method, path)} if is_api and method not in {"GET", "DELETE"} else {}
-        answers.append(await owner.request(method, address, params=agent, **body))
+        typed = {"name": "Their porch"} if method == "DELETE" else {}
+        answers.append(await owner.request(method, address, params=agent | typed, **body))
     assert [one.status_code for one in answers] == [404, 404], [one.text[:300] for one in answers]
     assert everything(database) == before
     for one in answers:

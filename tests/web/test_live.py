@@ -84,7 +84,8 @@ async def test_a_guest_may_listen_to_the_agent_and_to_nothing_else(
     assert answer["url"] == "/mqtt"
     assert answer["username"] == answer["client_id"]
     assert answer["rev"] == 3
-    assert answer["topics"] == [f"marvain/v1/ui/{home}/+", "marvain/v1/hub/status"]
+    feeds = ("presence", "devices", "events", "commands", "denials")  # and no samples, which guests may not read
+    assert answer["topics"] == [*(f"marvain/v1/ui/{home}/{feed}" for feed in feeds), "marvain/v1/hub/status"]
     life = datetime.fromisoformat(answer["expires_at"]) - datetime.fromisoformat(answer["now"])
     assert life == credentials.BROWSER_LIFETIME
     with database.transaction() as session:
@@ -137,3 +138,11 @@ async def test_what_was_missed_comes_in_order(owner: httpx.AsyncClient, home: uu
 @pytest.mark.parametrize("rev", ["-1", "x", "", "1e3", "9" * 30])
 async def test_a_revision_is_a_number(owner: httpx.AsyncClient, home: uuid.UUID, rev: str) -> None:
     assert (await owner.get(f"/live/since?agent={home}&rev={rev}")).status_code == 422
+
+
+async def test_a_member_listens_to_all_feeds(
+    new_client: NewClient, make_user: MakeUser, enter: Enter, home: uuid.UUID
+) -> None:
+    member = new_client(token=enter(make_user("max@example.org", "member")))
+    answer = (await member.post("/live/credential", json={"agent_id": str(home)})).json()
+    assert answer["topics"] == [f"marvain/v1/ui/{home}/+", "marvain/v1/hub/status"]

@@ -2,9 +2,45 @@
 
 from fastapi import APIRouter
 
-from web.api import actions, audit, description, devices, events, heartbeat, me, memories, tokens
+from web.api import (
+    actions,
+    agents,
+    audit,
+    batches,
+    commands,
+    config,
+    description,
+    devices,
+    enrol,
+    enrolments,
+    events,
+    heartbeat,
+    me,
+    memories,
+    spaces,
+    telemetry,
+    tokens,
+)
 from web.api.problems import PROBLEMS
 
 router = APIRouter(responses=PROBLEMS)
-for part in (me, events, memories, actions, heartbeat, devices, tokens, audit, description):
+for part in (
+    me,
+    enrol,
+    events,
+    memories,
+    actions,
+    heartbeat,
+    telemetry,
+    agents,
+    spaces,
+    devices,
+    commands,
+    config,
+    batches,
+    enrolments,
+    tokens,
+    audit,
+    description,
+):
     router.include_router(part.router)

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,6 +20,7 @@ Reader = Annotated[Access, Depends(needs_person("devices:read"))]
 Writer = Annotated[Access, Depends(needs_person("devices:write"))]
 DeviceName = Annotated[str, Field(min_length=1, max_length=NAME_MAX, examples=["Front door"])]
 Scopes = Annotated[list[Annotated[str, Field(max_length=80)]], Field(max_length=50, examples=[["events:write"]])]
+TypedName = Annotated[str, Query(max_length=400, description="the device's name, to show that it is meant")]
 SpaceRef = Annotated[str, Field(max_length=120, description="a space's id or name", examples=["Hall"])]
 
 
@@ -33,6 +34,7 @@ class DeviceBody(BaseModel):
     space: str | None = Field(examples=["Hall"])
     scopes: list[str]
     created_at: datetime
+    revision: int = Field(description="rises with every change; a change says which one it was made from")
     revoked_at: datetime | None
     revoked_by: str | None
     revoked_reason: str | None
@@ -46,6 +48,7 @@ class DeviceBody(BaseModel):
     heartbeat_s: float
     bound_s: float = Field(description="the verdict can be wrong for so many seconds at worst")
     epoch: int
+    tags: list[str] = Field(examples=[["lamps"]])
     hello: dict[str, Any] = Field(description="what it said of itself: software, verbs, capabilities")
 
 
@@ -71,7 +74,10 @@ class DeviceChange(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    name: DeviceName | None = None
+    space: SpaceRef | None = Field(None, description="a space's id or name; empty: no space")
     scopes: Scopes | None = None
+    revision: int | None = Field(None, ge=1, description="refused when it is no longer at this one")
 
 
 class Rotation(BaseModel):
@@ -137,6 +143,12 @@ def show(device_id: UUID, access: Reader, session: Db) -> DeviceBody:
 def change(device_id: UUID, asked: DeviceChange, access: Writer, session: Db) -> DeviceBody:
     """Change a device."""
     device = devices.find(session, access.agent_id, device_id)
+    if asked.name is not None or asked.space is not None:
+        space_id = device.space_id
+        if asked.space is not None:
+            space_id = identity.find_space(session, access.agent_id, asked.space).space_id if asked.space else None
+        name = device.name if asked.name is None else asked.name
+        devices.change(session, device, name=name, space_id=space_id, revision=asked.revision, by=access.label)
     if asked.scopes is not None:
         devices.set_scopes(session, device, asked.scopes, by=access.label)
     session.flush()
@@ -165,6 +177,14 @@ def revoke(device_id: UUID, access: Writer, session: Db, asked: Revocation | Non
     devices.revoke(session, device, by=access.label, reason=asked.reason if asked else "")
     session.flush()
     return body(devices.view(session, access.agent_id, device_id))
+
+
+@router.delete("/{device_id}", status_code=204)
+def delete(device_id: UUID, name: TypedName, access: Writer, session: Db) -> Response:
+    """Remove the device from everything but what it reported; its handle names nobody else afterwards."""
+    device = devices.find(session, access.agent_id, device_id)
+    devices.delete(session, device, name, by=access.label)
+    return Response(status_code=204)
 
 
 def body(view: DeviceView) -> DeviceBody:

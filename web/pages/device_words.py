@@ -9,7 +9,14 @@ from hub.devices import DeviceView
 PENDING: Final = frozenset({"queued", "sent", "accepted", "running"})
 # A refusal older than this is history: it stands on the device's own page.
 RECENT_REFUSAL: Final = timedelta(hours=1)
-_TONES: Final = {"succeeded": "good", "failed": "bad", "rejected": "bad", "expired": "bad", "unknown": "warn"}
+_TONES: Final = {
+    "succeeded": "good",
+    "failed": "bad",
+    "rejected": "bad",
+    "expired": "bad",
+    "unknown": "warn",
+    "cancelled": "calm",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,8 @@ def command_words(verb: str, status: str, rtt_ms: float | None, message: str | N
         return f"{verb}: {message or 'no answer in time'}"
     if status == "unknown":
         return f"{verb}: outcome unknown" + (f" ({message})" if message else "")
+    if status == "cancelled":
+        return f"{verb} cancelled"
     if status == "late":
         return f"{verb}: answered too late"
     return f"{verb} {status}{told}"

@@ -8,8 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Form, Query, Request, Response
 from sqlmodel import Session
 
-from hub import audit, commands, devices, events, feed, identity
-from hub.access import denials, live_sessions, principals
+from hub import commands, devices, feed, identity, tags
 from hub.access.scopes import VOCABULARY
 from hub.devices import DEFAULT_SCOPES, NAME_MAX, DeviceView
 from hub.errors import HubError, Invalid
@@ -17,33 +16,39 @@ from hub.settings import Settings
 from hub_protocol.errors import BadName
 from hub_protocol.topics import Topics, check_handle
 from web.dependencies import AdminAgent, AgentContext, CurrentAgent, CurrentVisitor, Db, Now, WebSettings
-from web.pages import device_words, payload
-from web.pages.change_words import Change, in_words
+from web.pages import device_words, enrolment
 from web.pages.ids import parse_ids
 from web.templating import redirect, render
 
 router = APIRouter(prefix="/devices")
 
-COMMANDS_SHOWN: Final = 20
-REFUSALS_SHOWN: Final = 10
-EVENTS_SHOWN: Final = 10
-CHANGES_SHOWN: Final = 20
+Tag = Annotated[str, Query(max_length=32)]
+
 PING_TTL_S: Final = 30
 _MAY_CHANGE: Final = frozenset({"owner", "admin"})
 
 
 @router.get("")
-def overview(request: Request, current: CurrentAgent, session: Db, now: Now) -> Response:
-    """All satellites of the agent."""
+def overview(request: Request, current: CurrentAgent, session: Db, now: Now, tag: Tag = "") -> Response:
+    """All satellites of the agent, or those with one tag."""
     rev = feed.revision(session, current.agent_id)  # read first: what changes from here on is replayed by the page
-    found = devices.overview(session, current.agent_id)
-    return render(request, "devices.html", rows=_rows(found, now), rev=rev, can_change=_can_change(current))
+    found = devices.overview(session, current.agent_id, tag=tag or None)
+    return render(
+        request,
+        "devices.html",
+        rows=_rows(found, now),
+        rev=rev,
+        can_change=can_change(current),
+        tag=tag,
+        tags=tags.counted(session, current.agent_id),
+        **enrolment.joining(session, current, now),
+    )
 
 
 @router.get("/rows")
-def rows(request: Request, ids: str, current: CurrentAgent, session: Db, now: Now) -> Response:
+def rows(request: Request, ids: str, current: CurrentAgent, session: Db, now: Now, tag: Tag = "") -> Response:
     """The rows of several satellites, by their ids with commas between; those of others are left out."""
-    return _fragment(request, current, session, now, parse_ids(ids))
+    return _fragment(request, current, session, now, parse_ids(ids), tag=tag)
 
 
 @router.get("/new")
@@ -109,35 +114,6 @@ def add(
     return _token_page(request, settings, view, added.token, rev=rev, now=now, is_new=True)
 
 
-@router.get("/{device_id}")
-def show(
-    request: Request, device_id: UUID, current: CurrentAgent, session: Db, settings: WebSettings, now: Now
-) -> Response:
-    """Everything about one satellite; guests see how it is, and not what it may or tried."""
-    rev = feed.revision(session, current.agent_id)
-    is_member = current.role != "guest"
-    view = devices.view(session, current.agent_id, device_id)
-    return render(
-        request,
-        "device.html",
-        row=device_words.row(view, now),
-        device=view,
-        commands=commands.for_device(session, device_id, COMMANDS_SHOWN),
-        refusals=denials.recent(session, device_id=device_id, limit=REFUSALS_SHOWN) if is_member else [],
-        events=events.page(session, current.agent_id, device_id=device_id, limit=EVENTS_SHOWN).items,
-        connection=live_sessions.of_device(session, current.agent_id, device_id) if is_member else None,
-        principal=principals.load(session, view.handle, settings.root) if is_member else None,
-        changes=_changes(session, current, device_id) if is_member else [],
-        vocabulary=VOCABULARY,
-        words=device_words,
-        payload=payload,
-        rev=rev,
-        now=now,
-        is_member=is_member,
-        can_change=_can_change(current),
-    )
-
-
 @router.get("/{device_id}/row")
 def row(request: Request, device_id: UUID, current: CurrentAgent, session: Db, now: Now) -> Response:
     """The row of one satellite."""
@@ -201,21 +177,16 @@ def revoke(
     return {"device_id": str(device_id), "message": message}
 
 
-def _changes(session: Session, current: AgentContext, device_id: UUID) -> list[Change]:
-    found = audit.entries(session, current.agent_id, subject_id=device_id, limit=CHANGES_SHOWN)
-    return [in_words(one) for one in found]
-
-
 def _rows(found: list[DeviceView], now: datetime) -> list[device_words.Row]:
     return [device_words.row(device, now) for device in found]
 
 
 def _fragment(
-    request: Request, current: AgentContext, session: Session, now: datetime, ids: list[uuid.UUID]
+    request: Request, current: AgentContext, session: Session, now: datetime, ids: list[uuid.UUID], *, tag: str = ""
 ) -> Response:
     rev = feed.revision(session, current.agent_id)
-    found = devices.overview(session, current.agent_id, ids)
-    return render(request, "device_rows.html", rows=_rows(found, now), rev=rev, can_change=_can_change(current))
+    found = devices.overview(session, current.agent_id, ids, tag=tag or None)
+    return render(request, "device_rows.html", rows=_rows(found, now), rev=rev, can_change=can_change(current))
 
 
 def _form(
@@ -257,5 +228,6 @@ def _token_page(
     )
 
 
-def _can_change(current: AgentContext) -> bool:
+def can_change(current: AgentContext) -> bool:
+    """Whether whoever looks may change anything."""
     return current.role in _MAY_CHANGE

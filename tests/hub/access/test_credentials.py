@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlmodel import Session
 
 from hub import audit
-from hub.access import credentials, principals
+from hub.access import credentials, decide, principals
 from hub.access.credentials import Authenticated, Refused
 from hub.errors import NotFound
 from hub.tables import Agent, Device, User, UserSession
@@ -166,6 +166,16 @@ def test_a_browser_may_see_the_agents_of_its_user(session: Session, agent: Agent
         ("subscribe", f"{ROOT}/ui/{agent.agent_id}/#"),
         ("subscribe", f"{ROOT}/hub/status"),
     }
+
+
+def test_a_guests_pages_hear_all_but_samples(session: Session, agent: Agent, signed_in: UserSession) -> None:
+    session.execute(text("UPDATE agent_memberships SET role = 'guest'"))
+    username, _, _ = credentials.issue_for_session(session, signed_in, NOW)
+    principal = principals.load(session, username, ROOT, NOW)
+    assert principal is not None
+    feed = f"{ROOT}/ui/{agent.agent_id}"
+    assert all(decide.subscribe(principal, f"{feed}/{one}") for one in ("presence", "devices", "events", "commands"))
+    assert not any(decide.subscribe(principal, f"{feed}/{one}") for one in ("telemetry", "+", "#"))
 
 
 @pytest.mark.parametrize(

@@ -55,4 +55,6 @@ def test_what_each_scope_opens() -> None:
     assert grants_of(["commands:receive"]) - BASE == {
         ("subscribe", "r/d/lamp/cmd/#"),
         ("publish", "r/d/lamp/reply/+"),
+        ("subscribe", "r/d/lamp/config"),
+        ("publish", "r/d/lamp/config_reply"),
     }

@@ -1,6 +1,6 @@
 // How a device's state is said in words; the templates say the same in the same words (web/pages/device_words.py).
 
-const TONES = { succeeded: "good", failed: "bad", rejected: "bad", expired: "bad", unknown: "warn" };
+const TONES = { succeeded: "good", failed: "bad", rejected: "bad", expired: "bad", unknown: "warn", cancelled: "calm" };
 const PENDING = new Set(["queued", "sent", "accepted", "running"]);
 
 export function isPending(status) {
@@ -17,6 +17,7 @@ export function commandWords({ verb, status, rtt_ms: roundTrip, message }) {
   }
   if (status === "expired") return `${name}: ${message || "no answer in time"}`;
   if (status === "unknown") return `${name}: outcome unknown${message ? ` (${message})` : ""}`;
+  if (status === "cancelled") return `${name} cancelled`;
   if (status === "late") return `${name}: answered too late`;
   return `${name} ${status}${message ? `: ${message}` : ""}`;
 }

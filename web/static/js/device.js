@@ -17,11 +17,13 @@ async function fetchAgain() {
   bringUpToDate(fresh);
   morphParts(shown, fresh);
   refresh(shown);
+  document.dispatchEvent(new CustomEvent("marvain:fresh", { detail: fresh }));
 }
 
 const update = throttled(() => fetchAgain().catch((error) => console.warn("device:", error)), 500);
 
-for (const type of ["presence.updated", "commands.updated", "devices.updated", "denials.new", "events.new"]) {
+const TYPES = ["presence.updated", "commands.updated", "devices.updated", "config.updated", "denials.new", "events.new"];
+for (const type of TYPES) {
   onFeed(type, (items) => {
     if (items.some((item) => item.device_id === id)) update();
   });

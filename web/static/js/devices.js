@@ -15,7 +15,15 @@ const fetchWanted = throttled(async () => {
   const ids = [...wanted].slice(0, ROWS_PER_REQUEST);
   for (const id of ids) wanted.delete(id);
   try {
-    for (const row of await fetchRows(withAgent(`/devices/rows?ids=${ids.join(",")}`))) put(row);
+    const tag = document.getElementById("device-table").dataset.tag;
+    const query = new URLSearchParams(tag ? { ids: ids.join(","), tag } : { ids: ids.join(",") });
+    const missing = new Set(ids);
+    for (const row of await fetchRows(withAgent(`/devices/rows?${query}`))) {
+      missing.delete(row.dataset.device);
+      put(row);
+    }
+    for (const id of missing) list().querySelector(`[data-device="${CSS.escape(id)}"]`)?.remove();
+    count();
   } catch (error) {
     for (const id of ids) wanted.add(id);
     console.warn("devices: rows will be fetched again", error);

@@ -1,6 +1,6 @@
 // The order of an agent's changes: `rev` rises by one; whatever is missing is asked for, and nothing is applied twice.
 
-const UNSTORED = new Set(["presence.heard", "tick"]);
+const UNSTORED = new Set(["presence.heard", "telemetry.samples", "tick"]);
 const BUFFER_LIMIT = 2000;
 // A message may overtake its neighbour, or a tick the message it counts; only what stays away is a gap.
 const PATIENCE_MS = 250;

@@ -1,0 +1,96 @@
+"""How commands end without a word of the device: taken back, overtaken by their deadline, and at last forgotten."""
+
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import text
+from sqlmodel import Session
+
+from hub import audit, commands
+from hub.errors import Conflict
+
+
+def cancel(session: Session, agent_id: uuid.UUID, command_id: uuid.UUID, *, by: str, now: datetime) -> None:
+    """Take back a command that waits. Raises `NotFound`, or `Conflict` when it was sent or is over."""
+    before = commands.get(session, agent_id, command_id)
+    if not cancel_queued(session, [command_id], by=by, now=now):
+        after = commands.get(session, agent_id, command_id)
+        if after.sent_at is not None and after.finished_at is None:
+            raise Conflict(f"{before.verb} was sent to {before.handle} already and cannot be taken back")
+        raise Conflict(f"{before.verb} is over: {after.status}")
+    audit.record(
+        session,
+        agent_id,
+        by=by,
+        action="command.cancelled",
+        subject=before.handle,
+        subject_id=before.device_id,
+        after={"verb": before.verb, "command_id": command_id},
+    )
+
+
+def cancel_queued(session: Session, ids: Sequence[uuid.UUID], *, by: str, now: datetime) -> list[uuid.UUID]:
+    """Take back those of these commands that still wait; returns them. What was sent goes on.
+
+    The publisher holds the row of a command from before it publishes until it has written `sent`: either it is waited
+    for here, or it finds the command over and leaves it.
+    """
+    rows = session.execute(
+        text(
+            "WITH held AS (SELECT command_id FROM commands WHERE command_id = ANY(:ids) AND status = 'queued' "
+            "ORDER BY command_id FOR NO KEY UPDATE), "
+            "ended AS (UPDATE commands AS c SET status = 'cancelled', finished_at = :now, "
+            "message = 'cancelled before it was sent' FROM held "
+            "WHERE c.command_id = held.command_id AND c.status = 'queued' RETURNING c.command_id) "
+            "INSERT INTO command_steps (command_id, status, witness, at) "
+            "SELECT command_id, 'cancelled', :by, :now FROM ended RETURNING command_id"
+        ),
+        {"ids": list(ids), "by": by, "now": now},
+    ).scalars()
+    cancelled = list(rows)
+    if cancelled:
+        # Rows that the publisher has just taken are not waited for: it will look at the command and drop them.
+        session.execute(
+            text(
+                "DELETE FROM outbox WHERE outbox_id IN (SELECT outbox_id FROM outbox WHERE command_id = ANY(:ids) "
+                "FOR UPDATE SKIP LOCKED)"
+            ),
+            {"ids": cancelled},
+        )
+        commands.tell(session, cancelled)
+    return cancelled
+
+
+def expire(session: Session, now: datetime, limit: int = 500) -> int:
+    """Give silence after the deadline its name: `expired` when the device never answered, else `unknown`."""
+    rows = session.execute(
+        text(
+            "WITH due AS (SELECT command_id FROM commands WHERE finished_at IS NULL AND expires_at < :due "
+            "ORDER BY command_id LIMIT :limit FOR UPDATE SKIP LOCKED), "
+            "ended AS (UPDATE commands AS c SET finished_at = :now, "
+            "status = CASE WHEN c.status IN ('queued', 'sent') THEN 'expired' ELSE 'unknown' END, "
+            "message = CASE c.status WHEN 'queued' THEN 'the device was not there before the deadline' "
+            "WHEN 'sent' THEN 'the device did not answer before the deadline' "
+            "ELSE 'the device accepted it and was not heard again about it' END "
+            "FROM due WHERE c.command_id = due.command_id RETURNING c.command_id, c.status) "
+            "INSERT INTO command_steps (command_id, status, witness, at) "
+            "SELECT command_id, status, 'the deadline passed', :now FROM ended RETURNING command_id"
+        ),
+        {"due": now - commands.GRACE, "now": now, "limit": limit},
+    ).scalars()
+    expired = list(rows)
+    commands.tell(session, expired)
+    return len(expired)
+
+
+def forget(session: Session, before: datetime, limit: int = 5_000) -> int:
+    """Remove commands that were over before `before`, at most `limit`; returns how many."""
+    removed = session.execute(
+        text(
+            "WITH gone AS (DELETE FROM commands WHERE command_id IN (SELECT command_id FROM commands "
+            "WHERE finished_at < :before ORDER BY finished_at LIMIT :limit) RETURNING 1) SELECT count(*) FROM gone"
+        ),
+        {"before": before, "limit": limit},
+    ).scalar_one()
+    return int(removed)

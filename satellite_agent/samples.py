@@ -1,0 +1,74 @@
+"""Samples on disk until the broker has acknowledged them; when there are too many, the oldest go first."""
+
+import sqlite3
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from hub_protocol.catalogue import decode, encode
+from hub_protocol.messages import SAMPLES_MAX, Sample
+from hub_protocol.topics import check_level
+from satellite_agent.database import transaction
+from satellite_agent.outbox import OutboxError
+
+MAX_ROWS: Final = 50_000
+# The hub refuses what is older than seven days.
+MAX_AGE: Final = timedelta(days=7) - timedelta(hours=1)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+class Samples:
+    """Rows of the table `sample`. Unlike an event, a sample may be lost: the next one says more."""
+
+    def __init__(self, db: sqlite3.Connection, *, max_rows: int = MAX_ROWS) -> None:
+        self._db = db
+        self._max_rows = max_rows
+        self._rows = int(db.execute("SELECT count(*) FROM sample").fetchone()[0])
+
+    @property
+    def backlog(self) -> int:
+        return self._rows
+
+    def add(self, stream: str, value: float, at: datetime) -> None:
+        """Keep a sample. Raises `BadName`, `Malformed` for a bad one and `OutboxError` when the disk takes none."""
+        check_level(stream, "stream")
+        decode("telemetry", encode(Sample(at, value)))  # asks the hub's own rules
+        try:
+            with transaction(self._db):
+                self._db.execute(
+                    "INSERT INTO sample (stream, at_us, value) VALUES (?, ?, ?)",
+                    (stream, (at - _EPOCH) // _MICROSECOND, value),
+                )
+                excess = max(0, self._rows + 1 - self._max_rows)
+                if excess:
+                    self._db.execute(
+                        "DELETE FROM sample WHERE seq IN (SELECT seq FROM sample ORDER BY seq LIMIT ?)", (excess,)
+                    )
+        except sqlite3.OperationalError as error:  # a full or broken disk
+            raise OutboxError(f"the sample cannot be written: {error}") from None
+        self._rows += 1 - excess
+
+    def take(self, now: datetime) -> dict[str, list[tuple[int, Sample]]]:
+        """The oldest rows that the hub still wants, by stream, with their numbers; they stay until dropped."""
+        self._forget(now - MAX_AGE)
+        found: dict[str, list[tuple[int, Sample]]] = {}
+        rows = self._db.execute("SELECT seq, stream, at_us, value FROM sample ORDER BY seq LIMIT ?", (SAMPLES_MAX,))
+        for seq, stream, at_us, value in rows:
+            found.setdefault(stream, []).append((seq, Sample(_EPOCH + at_us * _MICROSECOND, value)))
+        return found
+
+    def drop(self, seqs: Iterable[int]) -> None:
+        """Forget what the broker has acknowledged."""
+        with transaction(self._db):
+            gone = sum(self._db.execute("DELETE FROM sample WHERE seq = ?", (seq,)).rowcount for seq in seqs)
+        self._rows -= gone
+
+    def _forget(self, before: datetime) -> None:
+        limit = (before - _EPOCH) // _MICROSECOND
+        self._rows -= self._db.execute("DELETE FROM sample WHERE at_us < ?", (limit,)).rowcount
+
+
+def wire(samples: list[Sample]) -> bytes:
+    """The payload for samples of one stream."""
+    return encode(samples[0]) if len(samples) == 1 else b"[" + b",".join(encode(one) for one in samples) + b"]"
