@@ -19,8 +19,9 @@ from broker.mosquitto.control import Control
 from broker.mosquitto.document import ADAPTER
 from broker.mosquitto.health import Health
 from broker.mosquitto.held import Held
+from broker.mosquitto.retained import Inventory
 from broker.mosquitto.sealing import Unsealer
-from hub.access import changes, projection
+from hub.access import changes, live_sessions, projection
 from hub.access.changes import EVERYBODY, Change
 from hub.access.credentials import verify_secret
 from hub.access.principals import Principal
@@ -67,6 +68,7 @@ class Adapter:
         self._heard: list[Change] = []
         self._closed = threading.Event()
         self._report_at = 0.0
+        self._inventory = Inventory(self._root)
         self.health = Health()
         self._held = Held(self._root, self.health, subscriptions, is_away)
 
@@ -118,7 +120,8 @@ class Adapter:
         self._report_at = time.monotonic() + REPORT_EVERY_S
         self._look_at = time.monotonic() + self._look_every_s
         while not self._closed.is_set():
-            soon = min(self._report_at, self._look_at, time.monotonic() + self._until_next_end()) - time.monotonic()
+            due_at = min(self._report_at, self._look_at, self._inventory.due_at)
+            soon = min(due_at - time.monotonic(), self._until_next_end())
             self._hear(listener, max(0.0, soon))
             if self._closed.is_set():
                 return
@@ -141,6 +144,8 @@ class Adapter:
             self._look_again(control, listener)
             self._report_at = 0.0
         self._send_off(control, listener)
+        if time.monotonic() >= self._inventory.due_at and not self._heard:
+            self._look_at_retained(control)
         if time.monotonic() >= self._report_at:
             self._report()
             self._report_at = time.monotonic() + REPORT_EVERY_S
@@ -287,6 +292,13 @@ class Adapter:
             self._hear(listener, 0.0)
             self._take_up(control, listener)
             self._send_off(control, listener)
+
+    def _look_at_retained(self, control: Control) -> None:
+        found = self._inventory.look(control)
+        if found is not None:
+            with self._database.transaction() as session:
+                live_sessions.replace_retained(session, found, datetime.now(UTC))
+            self._inventory.written(found)
 
     def _report(self) -> None:
         with self._database.transaction() as session:

@@ -44,7 +44,7 @@ class Control:
         self._why = ""
         self._answers: queue.SimpleQueue[list[dict[str, Any]]] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._retained: set[str] = set()
+        self._retained: dict[str, int] = {}
         client = paho.Client(
             CallbackAPIVersion.VERSION2,
             client_id=ADAPTER,
@@ -107,21 +107,30 @@ class Control:
                 between()
         return found["clients"], found["roles"]
 
+    def retained(self, filters: Sequence[str]) -> dict[str, int]:
+        """The topics below these filters that hold a retained message, with its bytes. Raises `BrokerAway`."""
+        with self._lock:
+            return self._look_at_retained(filters)
+
     def purge(self, filters: Sequence[str], kept: frozenset[str]) -> list[str]:
         """Delete what is retained below these filters, but for topics that end with one of `kept`; what was deleted."""
         with self._lock:
-            self._retained = set()
-            for one in filters:
-                self._client.subscribe(one, 0)
-            # The answer comes after all that is retained.
-            self._ask([{"command": "getDefaultACLAccess"}])
-            for one in filters:
-                self._client.unsubscribe(one)
-            found = sorted(topic for topic in self._retained if topic.split("/")[-1] not in kept)
+            found = sorted(topic for topic in self._look_at_retained(filters) if topic.split("/")[-1] not in kept)
             for topic in found:
                 self._client.publish(topic, b"", 1, retain=True)
             if found:
                 self._ask([{"command": "getDefaultACLAccess"}])
+        return found
+
+    def _look_at_retained(self, filters: Sequence[str]) -> dict[str, int]:
+        self._retained = {}
+        for one in filters:
+            self._client.subscribe(one, 0)
+        # The answer comes after all that is retained.
+        self._ask([{"command": "getDefaultACLAccess"}])
+        for one in filters:
+            self._client.unsubscribe(one)
+        found, self._retained = self._retained, {}
         return found
 
     def settle(self) -> None:
@@ -178,7 +187,7 @@ class Control:
             answers = msgspec.json.decode(message.payload).get("responses", [])
             self._answers.put(answers)
         elif message.retain and message.payload:
-            self._retained.add(topic)
+            self._retained[topic] = len(message.payload)
 
 
 def _portions(commands: Sequence[Command]) -> Iterator[list[Command]]:

@@ -16,13 +16,18 @@ SENT_OFF: Final = f"{ROLE_PREFIX}sent_off"
 DEFAULTS: Final = ("publishClientSend", "publishClientReceive", "subscribe", "unsubscribe")
 
 
+# Below the root: where the adapter looks for what is retained.
+READ: Final = ("d", "ext", "out", "x", "hub")
+_WRITTEN: Final = frozenset(("d", "ext", "out"))
+
+
 def adapter_acls(root: str) -> frozenset[Acl]:
-    """What the adapter does: drive the plugin, tell who was refused, and purge what somebody had retained."""
+    """What the adapter does: drive the plugin, tell who was refused, see what is retained, and purge somebody's."""
     own = [Acl("publishClientSend", CONTROL), Acl("publishClientReceive", RESPONSE), Acl("subscribePattern", RESPONSE)]
-    for part in ("d", "ext", "out"):
+    for part in READ:
         filter_ = f"{root}/{part}/#"
+        own += [Acl("publishClientSend", filter_)] if part in _WRITTEN else []
         own += [
-            Acl("publishClientSend", filter_),
             Acl("publishClientReceive", filter_),
             Acl("subscribePattern", filter_),
             Acl("unsubscribePattern", filter_),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 import structlog
 
@@ -12,14 +12,12 @@ from broker.mosquitto.control import MOST_COMMANDS, Control
 from broker.mosquitto.departures import Departures
 from broker.mosquitto.differences import Command, Roles, Seen
 from broker.mosquitto.health import Health
+from broker.mosquitto.retained import OF_THE_HUB
 from broker.mosquitto.steps import Name, Step, Steps
 from hub.access.changes import Change
 from hub.access.principals import Principal
 
 log = structlog.get_logger(__name__)
-
-# What only the hub publishes below a device's topics: it stays when the device gets a new token.
-_OF_THE_HUB: Final = frozenset(("cmd", "welcome", "presence", "denied", "receipt"))
 
 
 class Held:
@@ -178,7 +176,8 @@ class Held:
             return
         part = "d" if principal.kind == "device" else "ext"
         own = f"{self._root}/{part}/{principal.handle}/#"
-        purged = control.purge([own], frozenset() if is_gone else _OF_THE_HUB)
+        # What is the hub's stays when the device gets a new token.
+        purged = control.purge([own], frozenset() if is_gone else OF_THE_HUB)
         if purged:
             log.info("mosquitto.purged", username=principal.username, topics=len(purged))
 

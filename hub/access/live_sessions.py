@@ -47,7 +47,10 @@ class SessionReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionView(SessionReport):
-    """A session with whose it is: `name` is the device's or integration's, or the user's, who has an `email` too."""
+    """A session with whose it is: `name` is the device's or integration's, or the user's, who has an `email` too.
+
+    `is_counted` is False where the broker tells nothing of queues and messages: their numbers mean nothing then.
+    """
 
     reported_at: datetime
     kind: Kind
@@ -55,6 +58,7 @@ class SessionView(SessionReport):
     device_id: uuid.UUID | None = None
     integration_id: uuid.UUID | None = None
     email: str | None = None
+    is_counted: bool = True
 
 
 _FIELDS: Final = tuple(one.name for one in fields(SessionReport))
@@ -133,7 +137,8 @@ def of_agent(session: Session, agent_id: uuid.UUID) -> list[SessionView]:
     A browser's subscriptions to other agents' feeds are left out.
     """
     rows = session.execute(text(_OF_AGENT), {"agent_id": agent_id, "hub": HUB_USERNAME}).all()
-    views = [_view(row, agent_id) for row in rows]
+    is_counted = _is_counted(session)
+    views = [_view(row, agent_id, is_counted=is_counted) for row in rows]
     return sorted(views, key=lambda view: (not view.connected, view.kind, view.name.casefold(), view.username))
 
 
@@ -141,7 +146,7 @@ def of_device(session: Session, agent_id: uuid.UUID, device_id: uuid.UUID) -> Se
     """The session of one of the agent's devices; None when the broker has none (or tells nothing of sessions)."""
     row = session.execute(text(f"{_OF_DEVICES} AND d.device_id = :device"), {"agent_id": agent_id, "device": device_id})
     found = row.one_or_none()
-    return None if found is None else _view(found, agent_id)
+    return None if found is None else _view(found, agent_id, is_counted=_is_counted(session))
 
 
 def disconnect(session: Session, agent_id: uuid.UUID, username: str, *, by: str, reason: str = "") -> None:
@@ -193,7 +198,13 @@ def _row(given: SessionReport) -> dict[str, Any]:
     return row
 
 
-def _view(row: Any, agent_id: uuid.UUID) -> SessionView:
+def _is_counted(session: Session) -> bool:
+    """Whether the broker that runs tells of queues and messages: ours does, and no log of Mosquitto's."""
+    kind = session.execute(text("SELECT kind FROM broker_state")).scalar_one_or_none()
+    return kind not in ("mosquitto", "external")
+
+
+def _view(row: Any, agent_id: uuid.UUID, *, is_counted: bool) -> SessionView:
     facts = {name: getattr(row, name) for name in _FIELDS}
     of_page = row.kind == "browser"
     if row.signed_in_from:
@@ -210,6 +221,7 @@ def _view(row: Any, agent_id: uuid.UUID) -> SessionView:
         device_id=row.device_id,
         integration_id=row.integration_id,
         email=row.email,
+        is_counted=is_counted,
     )
 
 

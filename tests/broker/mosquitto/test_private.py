@@ -339,7 +339,7 @@ def test_a_crashed_mosquitto_comes_back_with_what_the_database_says(house, kit):
     assert house.dial().connect(gone.handle, gone.handle, gone.token).body[1] == 5
 
 
-def test_a_restart_renders_anew_and_keeps_what_was_retained(house):
+def test_a_restart_renders_anew_and_keeps_what_was_retained(house, kit):
     client, token = house.device(), None
     client.peer.publish(client.topic("state"), b"kept", 1, retain=True)
     assert house.broker.stop() == 0
@@ -351,6 +351,14 @@ def test_a_restart_renders_anew_and_keeps_what_was_retained(house):
     hub = house.hub().peer
     assert hub.subscribe((client.topic("state"), 1)) == [1]
     assert hub.message().payload == b"kept"
+
+    def listed():
+        with house.database.transaction() as session:
+            rows = session.execute(text("SELECT topic, username, bytes FROM broker_retained")).all()
+        return [row for row in rows if row.topic == client.topic("state")]
+
+    [row] = kit.wait_until(listed)
+    assert (row.username, row.bytes) == (client.handle, len(b"kept"))
 
 
 def test_while_the_database_is_away_sessions_go_on_and_what_changed_meanwhile_counts_after(house, hub, bystander):

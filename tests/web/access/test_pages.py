@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from hub import audit
-from hub.access import denials, live_sessions
+from hub.access import denials, live_sessions, projection
 from hub.access.denials import Refusable, Refusal
 from hub.access.live_sessions import SessionReport
 from hub.database import Database
@@ -124,6 +124,19 @@ async def test_what_cannot_be_granted_says_why(owner: httpx.AsyncClient, porch: 
         strange = asked | {"principal": "secret-cellar"}
         assert (await owner.get("/access/denials/grant", params=strange)).status_code == 404
         assert (await owner.post("/access/denials/grant", data=strange)).status_code == 404
+
+
+async def test_what_the_broker_does_not_tell_is_not_shown_as_zero(
+    owner: httpx.AsyncClient, database: Database, porch: UUID
+) -> None:
+    connect(database, "porch")
+    pages = ("/access/sessions", f"/devices/{porch}")
+    for kind, is_told in (("embedded", True), ("mosquitto", False)):
+        with database.transaction() as session:
+            projection.report(session, kind, {}, datetime.now(UTC))
+        for page in pages:
+            shown = (await owner.get(page)).text
+            assert ("3 queued" in shown, "not told by this broker" in shown) == (is_told, not is_told)
 
 
 async def test_sessions_are_the_agents_own_and_can_be_ended(
