@@ -87,13 +87,14 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(enrolment.router)
     app.include_router(enrolment.public)
     app.include_router(devices.router)
-    app.include_router(device_page.router)
     app.include_router(device_telemetry.router)
     app.include_router(events.router)
     for page in (access_overview, access_roles, access_scopes, access_try, access_denials, access_sessions):
         app.include_router(page.router)
     for page in (device_tags, device_commands, device_config, batches):
         app.include_router(page.router)
+    # Behind all that have a name of their own below /devices.
+    app.include_router(device_page.router)
     app.include_router(access_history.router)
     app.include_router(spaces.router)
     app.include_router(people.router)
