@@ -59,7 +59,7 @@ def difference(before: dict[str, Any], after: dict[str, Any]) -> list[Line]:
 
 
 def _texts(value: Any) -> list[str]:
-    if value in (None, "", False):
+    if value in (None, "", False, [], {}):
         return []
     if isinstance(value, list):
         return [_text(one) for one in value]
