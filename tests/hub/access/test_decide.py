@@ -58,7 +58,7 @@ def test_what_no_scope_opens_says_so() -> None:
     assert "only its own topics" in decide.subscribe(device("*"), "#").reason
     assert "may only subscribe to it" in decide.publish(device("*"), f"{ROOT}/d/lamp/presence").reason
     assert "may only publish to it" in decide.subscribe(device("*"), f"{ROOT}/d/lamp/state").reason
-    assert "no scope opens this topic" in decide.publish(device("*"), f"{ROOT}/d/lamp/settings").reason
+    assert "no scope opens this topic" in decide.publish(device("*"), f"{ROOT}/d/lamp/elsewhere").reason
 
 
 @pytest.mark.parametrize(
