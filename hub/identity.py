@@ -208,6 +208,27 @@ def has_way_in(session: Session, user: User) -> bool:
     return session.exec(select(User.user_id).where(User.user_id == user.user_id, _way_in())).first() is not None
 
 
+def rename(session: Session, user_id: UUID, display_name: str, *, by: str) -> None:
+    """Give the user the name that others see, or none; raises `Invalid`."""
+    name = check_display_name(display_name) or None
+    user = session.get_one(User, user_id)
+    if name == user.display_name:
+        return
+    before, user.display_name = user.display_name, name
+    session.add(user)
+    session.flush()
+    audit.record(
+        session,
+        None,
+        by=by,
+        action="user.renamed",
+        subject=user.email or str(user_id),
+        subject_id=user_id,
+        before={"display_name": before},
+        after={"display_name": name},
+    )
+
+
 def set_password(session: Session, user: User, password: str) -> None:
     """Give the user this password; raises `Invalid` naming the rule that it breaks."""
     passwords.check_new(password, email=user.email or "")

@@ -155,10 +155,9 @@ def rename(
 ) -> Response:
     """Change the name that others see."""
     try:
-        name = identity.check_display_name(display_name)
+        identity.rename(session, visitor.user.user_id, display_name, by=visitor.label)
     except Invalid as error:
         return _account(request, session, visitor, now, {"display_name": error.message}, status_code=422)
-    session.get_one(User, visitor.user.user_id).display_name = name or None
     return redirect(request, "/account", message="Your name is saved.")
 
 

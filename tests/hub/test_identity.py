@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from sqlmodel import Session, select
 
-from hub import identity
+from hub import audit, identity
 from hub.database import Database
 from hub.errors import Conflict, Forbidden, Invalid, NotFound
 from hub.tables import Agent, AgentMembership, Space, User
@@ -204,3 +204,11 @@ def test_an_owner_is_one_who_can_sign_in(session: Session) -> None:
     user.disabled = True
     session.flush()
     assert not identity.has_owner(session)
+
+
+def test_a_new_name_is_told_in_the_audit(session):
+    user = identity.create_user(session, "ann@example.org", "Ann", "three quiet satellites")
+    identity.rename(session, user.user_id, " Anna  B ", by="ann@example.org")
+    identity.rename(session, user.user_id, "Anna B", by="ann@example.org")
+    (entry,) = audit.entries(session, None, matching=audit.Filter(action="user.renamed"))
+    assert (entry.before, entry.after) == ({"display_name": "Ann"}, {"display_name": "Anna B"})
