@@ -42,7 +42,8 @@ def invite_link(session: Session, user: User, now: datetime, *, by: str = "the h
     """A token with which the user chooses a password, the first or a new one; replaces the user's earlier ones."""
     session.flush()
     session.execute(
-        text("DELETE FROM one_time_links WHERE user_id = :user_id AND used_at IS NULL"), {"user_id": user.user_id}
+        text("DELETE FROM one_time_links WHERE user_id = :user_id AND used_at IS NULL AND purpose <> 'join'"),
+        {"user_id": user.user_id},
     )
     is_new = user.password_hash is None
     _audit(session, user, "invited" if is_new else "reset_offered", by)
@@ -63,7 +64,7 @@ def peek_link(session: Session, token: str, now: datetime) -> LinkView | None:
     link, user = found
     if link.purpose == "setup":
         return None if identity.has_owner(session) else LinkView("setup", "", "", link.expires_at)
-    if user is None or user.disabled:
+    if user is None or user.disabled or link.purpose == "join":
         return None
     return LinkView(link.purpose, user.email or "", user.display_name or "", link.expires_at)
 

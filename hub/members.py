@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlmodel import Session, col, select
 
-from hub import audit, identity, links
+from hub import audit, identity, joining, links
 from hub.access import changes
 from hub.audit.actors import Actor
 from hub.errors import Conflict, Forbidden, Invalid, NotFound
@@ -36,11 +36,15 @@ class MemberView:
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
-    """Who was added; `token` is of the one-time link, None for somebody who can sign in already."""
+    """Who was invited, and the token of their one-time link, seen this once.
+
+    `is_new`: it lets them choose a password, and they are a member already; else it lets them join, signed in.
+    """
 
     user_id: UUID
     email: str
-    token: str | None
+    token: str
+    is_new: bool
 
 
 def overview(session: Session, agent_id: UUID, now: datetime, *, with_blocked: bool = True) -> list[MemberView]:
@@ -74,9 +78,12 @@ def view(session: Session, agent_id: UUID, user_id: UUID, now: datetime) -> Memb
 def invite(
     session: Session, agent_id: UUID, email: str, role: str, *, by_user_id: UUID, now: datetime, name: str = ""
 ) -> Invitation:
-    """Add somebody by their address. Who never signed in gets a one-time link, which replaces earlier ones.
+    """Invite somebody by their address; the link, which replaces earlier ones, is for them alone.
 
-    Raises `Invalid` (email, role), `Conflict` for who is a member (or blocked) already, `Forbidden` for who may not.
+    Who has no account yet is a member at once and chooses a password by it. Who has one joins by it, signed in: see
+    `hub.joining`. Raises `Invalid` (email, role), `Forbidden` for who may not, and `Conflict` for who is a member (or
+    blocked) already, and for an account that another agent made and that nobody has used yet: by a link of ours, one
+    of our admins would become that person there.
     """
     if role not in INVITABLE:
         raise Invalid(f"is one of {', '.join(INVITABLE)}", field="role")
@@ -89,16 +96,21 @@ def invite(
         role_now = members[user.user_id].role
         standing = "blocked here" if role_now == "blocked" else f"{role_now} already"
         raise Conflict(f"{address} is {standing}", field="email")
+    if user is not None and identity.has_way_in(session, user):
+        token = joining.link(session, agent_id, user, role, now, by=actor)
+        _audit(session, agent_id, user.user_id, "invited", actor, None, {"role": role})
+        return Invitation(user.user_id, address, token, is_new=False)
+    if user is not None:
+        _refuse_elsewhere(session, agent_id, user)
     user = user or identity.create_user(session, address, name)
     identity.join(session, agent_id, user, role, by=actor)
-    token = links.invite_link(session, user, now, by=actor) if not identity.has_way_in(session, user) else None
-    return Invitation(user.user_id, address, token)
+    return Invitation(user.user_id, address, links.invite_link(session, user, now, by=actor), is_new=True)
 
 
 def invite_again(session: Session, agent_id: UUID, user_id: UUID, *, by_user_id: UUID, now: datetime) -> Invitation:
     """A new link for a member who never signed in; the one before is worthless.
 
-    `Conflict` for who can sign in: a link would let its bearer take over an account that other agents trust.
+    `Conflict` for who can sign in, or belongs to another agent too: the link would make its bearer that person there.
     """
     members = _locked(session, agent_id)
     actor = _actor(session, agent_id, by_user_id, "")
@@ -106,7 +118,23 @@ def invite_again(session: Session, agent_id: UUID, user_id: UUID, *, by_user_id:
     user = session.get_one(User, user_id)
     if identity.has_way_in(session, user):
         raise Conflict("they can sign in already; a new password comes from the hub's operator (marvain user reset)")
-    return Invitation(user_id, user.email or "", links.invite_link(session, user, now, by=actor))
+    _refuse_elsewhere(session, agent_id, user)
+    return Invitation(user_id, user.email or "", links.invite_link(session, user, now, by=actor), is_new=True)
+
+
+def _refuse_elsewhere(session: Session, agent_id: UUID, user: User) -> None:
+    elsewhere = session.execute(
+        text(
+            "SELECT 1 FROM agent_memberships WHERE user_id = :user AND agent_id <> :agent AND revoked_at IS NULL"
+            " LIMIT 1"
+        ),
+        {"user": user.user_id, "agent": agent_id},
+    ).first()
+    if elsewhere is not None:
+        raise Conflict(
+            f"{user.email} was invited by another agent and has not come yet; ask them to use that link first",
+            field="email",
+        )
 
 
 def set_role(

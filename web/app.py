@@ -34,6 +34,7 @@ from web.pages import (
     events,
     integration_roles,
     integrations,
+    join,
     people,
     spaces,
 )
@@ -98,6 +99,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(access_history.router)
     app.include_router(spaces.router)
     app.include_router(people.router)
+    app.include_router(join.router)
     app.include_router(agents.router)
     app.include_router(audit.router)
     app.include_router(integrations.router)

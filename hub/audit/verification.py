@@ -156,17 +156,22 @@ def lines(session: Session, chain: uuid.UUID) -> Iterator[Any]:
     """A chain from its beginning: (entry_id, seq, prev_hash, hash, line), `line` being what is hashed."""
     after = 0
     while True:
+        # By a range of places, not by a limit: the line is made for these rows alone, whatever the planner knows.
         rows = session.execute(
             text(
                 f"SELECT e.entry_id, e.seq, e.prev_hash, e.hash, {_LINE} AS line FROM audit_entries AS e"
-                " WHERE e.chain = :chain AND e.seq > :after ORDER BY e.seq LIMIT :limit"
+                " WHERE e.chain = :chain AND e.seq > :after AND e.seq <= :until ORDER BY e.seq"
             ),
-            {"chain": chain, "after": after, "limit": _BATCH},
+            {"chain": chain, "after": after, "until": after + _BATCH},
         ).all()
         yield from rows
-        if len(rows) < _BATCH:
+        following = session.execute(
+            text("SELECT min(seq) FROM audit_entries WHERE chain = :chain AND seq > :until"),
+            {"chain": chain, "until": after + _BATCH},
+        ).scalar()
+        if following is None:
             return
-        after = rows[-1].seq
+        after = int(following) - 1
 
 
 def _head(session: Session, chain: uuid.UUID) -> int:

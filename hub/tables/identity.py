@@ -98,7 +98,7 @@ class ForeignSignIn(SQLModel, table=True):
 
 
 class OneTimeLink(SQLModel, table=True):
-    """A link that lets its bearer in once: setup, invite or reset."""
+    """A link that lets its bearer in once: setup, invite or reset; or, signed in, into a further agent: join."""
 
     __tablename__ = "one_time_links"
     link_id: uuid.UUID = new_uuid_key()
@@ -108,6 +108,9 @@ class OneTimeLink(SQLModel, table=True):
     created_at: datetime = created()
     expires_at: datetime = Field(sa_type=TIMESTAMPTZ)
     used_at: datetime | None = moment()
+    agent_id: uuid.UUID | None = Field(default=None, foreign_key="agents.agent_id", ondelete="CASCADE")
+    role: str | None = None
+    invited_by: str | None = None
 
 
 class SignInBrake(SQLModel, table=True):

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from hub import identity
-from hub.tables import AgentMembership
+from hub.tables import Agent, AgentMembership
 
 
 @pytest.fixture
@@ -184,8 +184,38 @@ async def test_members_over_http(owner: httpx.AsyncClient, browser, people) -> N
     made = await owner.post("/api/members", json={"email": "new@example.org", "role": "guest"})
     assert made.status_code == 201
     assert "/invite/" in made.json()["link"]
-    path = f"/api/members/{made.json()['member']['user_id']}"
+    path = f"/api/members/{made.json()['user_id']}"
     assert (await owner.patch(path, json={"role": "owner"})).status_code == 422
     assert (await owner.patch(path, json={"role": "member"})).json()["role"] == "member"
     assert (await owner.delete(path)).status_code == 204
     assert (await browser(people["member"]).post("/api/members", json={"email": "y@example.org"})).status_code == 403
+
+
+async def test_being_named_makes_nobody_with_an_account_a_member(owner, browser, make_user, database) -> None:
+    stranger = make_user("eve@example.org")
+    shown = await owner.post("/people", data={"email": "eve@example.org", "role": "admin"})
+    (path,) = set(re.findall(r"http://hub\.test(/join/[\w-]+)", shown.text))
+    assert role_of(database, stranger) is None, "whoever made this account has not shown the link"
+    other = browser(make_user("mal@example.org"))
+    assert "This invitation is for eve@example.org" in (await other.get(path)).text
+    assert (await other.post(path)).status_code == 403
+    eve = browser(stranger)
+    assert "Join Home" in (await eve.get(path)).text
+    assert (await eve.post(path)).status_code == 303
+    assert role_of(database, stranger) == "admin"
+    assert (await eve.post(path)).status_code == 404
+
+
+async def test_an_account_that_waits_for_another_agents_invitation_is_out_of_reach(
+    owner, make_user, enter, new_client, database
+) -> None:
+    with database.transaction() as session:
+        elsewhere = Agent(name="Elsewhere")
+        session.add(elsewhere)
+        session.flush()
+        agent_id = elsewhere.agent_id
+    theirs = new_client(token=enter(make_user("otto@example.org", "owner", agent_id=agent_id)))
+    assert "/invite/" in (await theirs.post("/people", data={"email": "new@example.org", "role": "admin"})).text
+    answer = await owner.post("/people", data={"email": "new@example.org", "role": "guest"})
+    assert (answer.status_code, "another agent" in answer.text) == (422, True)
+    assert "/invite/" not in answer.text

@@ -53,9 +53,11 @@ class NewMember(BaseModel):
 
 
 class Invited(BaseModel):
-    """Who was invited; `link` works once and is shown this once, null for who has an account already."""
+    """Who was invited. `link` works once, is for them alone, and is shown this once: null in a repeated answer."""
 
-    member: MemberBody
+    user_id: UUID
+    email: str = Field(examples=["ben@example.org"])
+    is_new: bool = Field(description="they choose a password by it; else they have an account, and join with it")
     link: str | None = Field(examples=["https://hub.example.org/invite/…"])
 
 
@@ -92,9 +94,9 @@ def invite(request: Request, new: NewMember, access: Writer, session: Db, now: N
             name=new.display_name,
         )
         base = str(request.base_url).rstrip("/")
+        way = "invite" if added.is_new else "join"
         return Invited(
-            member=_body(members.view(session, access.agent_id, added.user_id, now)),
-            link=None if added.token is None else f"{base}/invite/{added.token}",
+            user_id=added.user_id, email=added.email, is_new=added.is_new, link=f"{base}/{way}/{added.token}"
         )
 
     return once(make, secrets=("link",))

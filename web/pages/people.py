@@ -155,10 +155,12 @@ def hand_over(
 
 
 def _invited(request: Request, added: Invitation) -> Response:
-    if added.token is None:
-        return _back(request, added.user_id, f"{added.email} belongs here now, and can sign in as always.")
+    return render(request, "person_invited.html", email=added.email, link=_link(request, added), is_new=added.is_new)
+
+
+def _link(request: Request, added: Invitation) -> str:
     base = str(request.base_url).rstrip("/")
-    return render(request, "person_invited.html", email=added.email, link=f"{base}/invite/{added.token}")
+    return f"{base}/{'invite' if added.is_new else 'join'}/{added.token}"
 
 
 def _list(
