@@ -1,6 +1,6 @@
 """Grants as the rules that EMQX 5 takes in an authentication answer."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from hub.access.grants import Grant
@@ -9,7 +9,7 @@ from hub.access.grants import Grant
 _REST: Final = ("#", "$SYS/#", "$delayed/#", "$exclusive/#", "$file/#", "$queue/#")
 
 
-def emqx_rules(grants: tuple[Grant, ...]) -> Iterator[dict[str, str]]:
+def emqx_rules(grants: Iterable[Grant]) -> Iterator[dict[str, str]]:
     """The grants as EMQX's rules, closed by a denial of the rest; never more than they say, and at times less.
 
     EMQX takes `#` in a filter that a client asks for as just another level, so its `a/+` admits a subscription to

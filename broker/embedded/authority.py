@@ -29,7 +29,7 @@ _UNAVAILABLE: Final = Rejected("the database is away, so nobody can be admitted"
 _OF_ANOTHER: Final = Refused("this credential belongs to another name", NOT_AUTHORIZED)
 # Names in one transaction: of reviews, and of admissions, where each costs the checking of a secret as well.
 _MOST_AT_ONCE: Final = 500
-_MOST_ADMITTED: Final = 50
+_MOST_ADMITTED: Final = 100
 # Transactions of admissions under way at once; whoever comes meanwhile waits for the next and shares it with others.
 _ADMITTING: Final = 2
 

@@ -53,12 +53,13 @@ class Brake:
         self._resume()
 
     def release(self) -> None:
-        """Hold nobody back any more; what is still to come is not listened to."""
+        """It has ended: hold nobody back, and let go of it; what is still to come is not listened to."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self.pace = None
         self.stalled = False
+        self._report = _nobody
 
     def _read_on(self) -> None:
         self._timer = None
@@ -69,3 +70,7 @@ class Brake:
     def _resume(self) -> None:
         if not self.holds and not self._transport.is_closing():
             self._transport.resume_reading()
+
+
+def _nobody(rule: str) -> None:
+    """Hears nothing."""

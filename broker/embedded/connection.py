@@ -190,7 +190,7 @@ class Connection(Outbox, asyncio.Protocol):
             return
         self.state = "closed"
         self.broker.admissions.forget(self)
-        self._patience.end()
+        self._patience.stop()
         if not self.broker.output.holding:
             self.flush()
         self._brake.release()

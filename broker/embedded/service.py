@@ -13,7 +13,7 @@ from typing import Any, Final
 import structlog
 from amqtt.contexts import ListenerType
 
-from broker.embedded import tls
+from broker.embedded import heap, tls
 from broker.embedded.authority import DatabaseAuthority
 from broker.embedded.broker import Broker
 from broker.embedded.limits import Bounds
@@ -35,6 +35,7 @@ _THREADS: Final = 4
 # Descriptors that clients may not have: those of the store's files, of the database, of the log.
 _RESERVED: Final = 64
 _FEW_DESCRIPTORS: Final = 1_024
+_VERSION: Final = version("marvain")
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
@@ -97,6 +98,7 @@ async def _serve(
             tls=certificate is not None,
             store=str(settings.broker_store or ""),
         )
+        heap.settle()
         stopped = broker.loop.create_task(stop.wait())
         await asyncio.wait({stopped, broker.restoring}, return_when=asyncio.FIRST_COMPLETED)
         if broker.restoring.done():
@@ -139,7 +141,7 @@ def _state(settings: Settings, broker: Broker) -> dict[str, Any]:
     """What people see of the broker itself."""
     exchange = broker.exchange
     return {
-        "version": version("marvain"),
+        "version": _VERSION,
         "tls": settings.tls_cert_file is not None,
         "store": settings.broker_store is not None,
         "connections": len(broker.connections),

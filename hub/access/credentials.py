@@ -135,6 +135,11 @@ _OWNERS: Final = (
     " LEFT JOIN agents a ON a.agent_id = coalesce(d.agent_id, i.agent_id)"
     " LEFT JOIN user_sessions s USING (session_id) LEFT JOIN users u ON u.user_id = s.user_id"
 )
+_ASKED: Final = text(
+    f"{_COLUMNS} FROM unnest(CAST(:names AS text[])) AS asked (name) CROSS JOIN LATERAL ("
+    "SELECT * FROM credentials WHERE username = asked.name ORDER BY replaced_at DESC NULLS FIRST LIMIT :tries"
+    f") c{_OWNERS}"
+)
 _GONE: Final = Refused("this credential is gone: the session has ended or the device was removed", NOT_AUTHORIZED)
 _DUMMY: Final = hash_secret(secrets.token_urlsafe(32))
 
@@ -149,14 +154,7 @@ def authenticate_many(
 ) -> list[Authenticated | Refused]:
     """The same for many in one query; the verdicts come in the order of the (username, password) pairs."""
     names = list({username for username, _ in logins if _storable(username)})
-    rows = session.execute(
-        text(
-            f"{_COLUMNS} FROM unnest(CAST(:names AS text[])) AS asked (name) CROSS JOIN LATERAL ("
-            "SELECT * FROM credentials WHERE username = asked.name ORDER BY replaced_at DESC NULLS FIRST LIMIT :tries"
-            f") c{_OWNERS}"
-        ),
-        {"names": names, "tries": _TRIES},
-    ).all()
+    rows = session.execute(_ASKED, {"names": names, "tries": _TRIES}).all()
     known: dict[str, list[Any]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: (row.replaced_at is None, row.replaced_at or now), reverse=True):
         known[row.username].append(row)

@@ -3,8 +3,7 @@
 Pure: a principal and strings in, a `Decision` out. Grants only allow; what none of them covers is refused.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from hub.access.grants import Action, split_share, valid_filter, valid_topic
@@ -19,16 +18,31 @@ BAD_CREDENTIALS: Final = 4
 NOT_AUTHORIZED: Final = 5
 
 
-@dataclass(frozen=True, slots=True)
 class Decision:
-    """A verdict with its reason. `code` is the CONNACK return code when a connection is refused, else 0."""
+    """A verdict with its reason. `code` is the CONNACK return code when a connection is refused, else 0.
 
-    allowed: bool
-    reason: str
-    code: int = 0
+    A reason may be given as what puts it into words: most are read by nobody.
+    """
+
+    __slots__ = ("_reason", "allowed", "code")
+
+    def __init__(self, allowed: bool, reason: str | Callable[[], str], code: int = 0) -> None:  # noqa: FBT001
+        self.allowed: Final = allowed
+        self.code: Final = code
+        self._reason = reason
 
     def __bool__(self) -> bool:
         return self.allowed
+
+    def __repr__(self) -> str:
+        return f"Decision({self.allowed}, {self.reason!r}, {self.code})"
+
+    @property
+    def reason(self) -> str:
+        """Why, in words for people."""
+        if not isinstance(self._reason, str):
+            self._reason = self._reason()
+        return self._reason
 
 
 def connect(principal: Principal, client_id: str, will_topic: str | None = None) -> Decision:
@@ -43,7 +57,7 @@ def connect(principal: Principal, client_id: str, will_topic: str | None = None)
     will = publish(principal, will_topic)
     if not will:
         return Decision(False, f"its Will is not allowed: {will.reason}", NOT_AUTHORIZED)
-    return Decision(True, f"{principal.username} proved who it is; its Will is {will.reason}")
+    return Decision(True, lambda: f"{principal.username} proved who it is; its Will is {will.reason}")
 
 
 def publish(principal: Principal, topic: str) -> Decision:
@@ -84,10 +98,14 @@ def require(scopes: Iterable[str], scope: str) -> None:
 
 
 def _decide(principal: Principal, action: Action, topic: str) -> Decision:
-    grant = principal.book(action).find(topic)
-    if grant is not None:
-        return Decision(True, f"allowed by {grant.source} ({action} {grant.filter})")
-    return Decision(False, _why_not(principal, action, topic))
+    if principal.may(action, topic):
+        return Decision(True, lambda: _why(principal, action, topic))
+    return Decision(False, lambda: _why_not(principal, action, topic))
+
+
+def _why(principal: Principal, action: Action, topic: str) -> str:
+    grant = principal.find(action, topic)
+    return f"allowed by {grant.source} ({action} {grant.filter})" if grant else ""
 
 
 def _why_not(principal: Principal, action: Action, topic: str) -> str:
@@ -108,7 +126,7 @@ def _lack(principal: Principal, action: Action, topic: str) -> str:
     if scope:
         return f"it lacks the scope {scope}"
     opposite: Action = "subscribe" if action == "publish" else "publish"
-    if principal.book(opposite).find(topic) is not None:
+    if principal.may(opposite, topic):
         return f"it may only {opposite} to it"
     if principal.kind == "integration":
         return "no role of this integration grants it"

@@ -87,7 +87,7 @@ class LostFilters:
 
 def _not_covered(ours: Principal | None, theirs: Principal | None) -> Iterator[Permission]:
     for action, filter_ in dict.fromkeys((grant.action, grant.filter) for grant in ours.grants) if ours else ():
-        if theirs is None or theirs.book(action).find(filter_) is None:
+        if theirs is None or not theirs.may(action, filter_):
             yield action, filter_
 
 

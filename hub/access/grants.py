@@ -10,8 +10,11 @@ Action = Literal["publish", "subscribe"]
 
 # MQTT 3.1.1, 4.7.3: a topic name or filter is at least one character and at most 65,535 bytes long.
 MAX_TOPIC_BYTES: Final = 65_535
+# The level that stands for whoever bears a grant, where many bear it.
+HANDLE: Final = "{handle}"
 _SHARED: Final = "$share/"
 _END: Final = object()
+_BEARER: Final = object()
 _MISUSED_WILDCARD: Final = re.compile(r"#.|[^/]#|[^/]\+|\+[^/]", re.DOTALL)
 
 
@@ -32,28 +35,34 @@ class Grant:
 
 
 class Book:
-    """Grants of one action, arranged so that finding one that covers a filter does not depend on their number."""
+    """Grants of one action, arranged so that finding one that covers a filter does not depend on their number.
+
+    In an open book the level `{handle}` stands for the handle of whoever asks.
+    """
 
     __slots__ = ("_tree",)
 
-    def __init__(self, grants: Iterable[Grant]) -> None:
+    def __init__(self, grants: Iterable[Grant], *, is_open: bool = False) -> None:
         # Level → subtree, and at its end `_END` → the grant; a "#" keeps its grant at once.
         self._tree: dict[Any, Any] = {}
         for grant in grants:
             node = self._tree
-            levels = _levels(grant.filter)
+            levels: list[Any] = list(_levels(grant.filter))
             last = levels.pop() if levels[-1] == "#" else _END
             for level in levels:
-                node = node.setdefault(level, {})
+                node = node.setdefault(_BEARER if is_open and level == HANDLE else level, {})
             node.setdefault(last, grant)
 
-    def find(self, asked: str) -> Grant | None:
-        """A grant that covers everything that `asked` (a valid filter or topic) can match; None when there is none."""
-        found: Grant | None = _find(self._tree, _levels(asked), 0)
+    def find(self, asked: str, handle: str = "") -> Grant | None:
+        """A grant that covers everything that `asked` (a valid filter or topic) can match; None when there is none.
+
+        `handle` is whose grants they are, of an open book.
+        """
+        found: Grant | None = _find(self._tree, _levels(asked), 0, handle)
         return found
 
 
-def _find(node: dict[Any, Any], want: list[str], index: int) -> Any:
+def _find(node: dict[Any, Any], want: list[str], index: int, handle: str) -> Any:
     for at in range(index, len(want)):
         found = node.get("#")
         if found is not None:
@@ -61,20 +70,21 @@ def _find(node: dict[Any, Any], want: list[str], index: int) -> Any:
         level = want[at]
         if level == "#":
             return None
-        plain = node.get(level)
-        any_level = node.get("+") if at or level[:1] != "$" else None
-        if plain is None:
-            if any_level is None:
-                return None
-            node = any_level
-            continue
-        if any_level is not None and any_level is not plain:
-            found = _find(plain, want, at + 1)
-            if found is not None:
+        way = node.get(level)
+        if level == handle and _BEARER in node:
+            # Both the bearer's own level and the same one said in so many words may lead on.
+            if way is not None and (found := _find(way, want, at + 1, handle)) is not None:
                 return found
-            node = any_level
+            way = node[_BEARER]
+        any_level = node.get("+") if at or level[:1] != "$" else None
+        if any_level is None or any_level is way:
+            if way is None:
+                return None
+            node = way
             continue
-        node = plain
+        if way is not None and (found := _find(way, want, at + 1, handle)) is not None:
+            return found
+        node = any_level
     return node.get("#") or node.get(_END)
 
 

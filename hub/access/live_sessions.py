@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Final
 
@@ -183,7 +183,7 @@ def disconnect(session: Session, agent_id: uuid.UUID, username: str, *, by: str,
 
 
 def _row(given: SessionReport) -> dict[str, Any]:
-    row = asdict(given)
+    row = {name: getattr(given, name) for name in _FIELDS}
     row["address"] = _clean(given.address)
     row["transport"] = _clean(given.transport)
     row["subscriptions"] = [[filter_, qos] for filter_, qos in given.subscriptions if _storable(filter_)]

@@ -109,7 +109,13 @@ def _everybody(session: Session, agent_id: uuid.UUID, root: str) -> list[tuple[P
         if row is None:  # came since the names were read
             continue
         view = PrincipalView(
-            principal.username, principal.kind, row.name, row.id, principal.scopes, tuple(row.roles), principal.grants
+            principal.username,
+            principal.kind,
+            row.name,
+            row.id,
+            principal.scopes,
+            tuple(row.roles),
+            tuple(principal.grants),
         )
         found.append((view, principal))
     found.sort(key=lambda one: (one[0].kind, one[0].name.casefold(), one[0].username))
@@ -122,7 +128,9 @@ def _everybody(session: Session, agent_id: uuid.UUID, root: str) -> list[tuple[P
 
 
 def _view_of(principal: Principal, name: str, id_: uuid.UUID | None, roles: tuple[str, ...]) -> PrincipalView:
-    return PrincipalView(principal.username, principal.kind, name, id_, principal.scopes, roles, principal.grants)
+    return PrincipalView(
+        principal.username, principal.kind, name, id_, principal.scopes, roles, tuple(principal.grants)
+    )
 
 
 def _page(user_id: uuid.UUID, agent_id: uuid.UUID, agent_name: str, role: str, root: str) -> Principal:

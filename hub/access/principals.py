@@ -1,16 +1,19 @@
 """Who speaks: a device, a browser, an integration or the hub service, with everything it may do, from the database."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 from sqlalchemy import text
 from sqlmodel import Session
 
 from hub.access import role_grants
-from hub.access.grants import Action, Book, Grant
+from hub.access.charters import Charter, Charters, Granted
+from hub.access.grants import HANDLE, Action, Grant
+from hub.access.role_grants import Bearer, Given
 from hub.access.scopes import device_grants
 from hub.settings import HUB_USERNAME
 from hub_protocol.catalogue import FEEDS
@@ -19,9 +22,12 @@ from hub_protocol.topics import Topics
 # Guests read no samples.
 FEEDS_OF_GUESTS: Final = tuple(feed for feed in FEEDS if feed != "telemetry")
 Kind = Literal["device", "browser", "integration", "hub"]
+Common = Mapping[uuid.UUID, frozenset[tuple[Action, str]]]
 
 BROWSER_PREFIX: Final = "ui_"
 INTEGRATION_PREFIX: Final = "ext_"
+# Of those whom somebody remembers: principals that live as long as their sessions share them.
+_CHARTERS: Final = Charters()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +40,7 @@ class Principal:
 
     username: str
     kind: Kind
-    grants: tuple[Grant, ...]
+    grants: Sequence[Grant]
     root: str
     agent_ids: tuple[uuid.UUID, ...] = ()
     expires_at: datetime | None = None
@@ -42,8 +48,11 @@ class Principal:
     device_id: uuid.UUID | None = None
     scopes: tuple[str, ...] = ()
     integration_id: uuid.UUID | None = None
-    common: Mapping[uuid.UUID, frozenset[tuple[Action, str]]] = field(default_factory=dict, repr=False, compare=False)
-    _books: dict[Action, Book] = field(default_factory=dict, init=False, repr=False, compare=False)
+    common: Common = field(default_factory=dict, repr=False, compare=False)
+    _granted: Granted = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_granted", Granted.of(self.grants))
 
     @property
     def handle(self) -> str:
@@ -57,12 +66,13 @@ class Principal:
             return Topics(self.root).denied(self.username)
         return f"{self.root}/out/{self.handle}/denied" if self.kind == "integration" else ""
 
-    def book(self, action: Action) -> Book:
-        """The grants of one action, arranged for looking up when it is first asked for."""
-        book = self._books.get(action)
-        if book is None:
-            book = self._books[action] = Book(grant for grant in self.grants if grant.action == action)
-        return book
+    def may(self, action: Action, asked: str) -> bool:
+        """Whether one grant covers everything that `asked` (a valid topic or filter) can match."""
+        return self._granted.may(action, asked)
+
+    def find(self, action: Action, asked: str) -> Grant | None:
+        """The grant that does; None when there is none."""
+        return self._granted.find(action, asked)
 
 
 def kind_of(username: str) -> Kind:
@@ -152,63 +162,90 @@ def _of(by_kind: Mapping[Kind, list[str]] | None, kind: Kind) -> dict[str, Any]:
     return {"names": [name.removeprefix(INTEGRATION_PREFIX) for name in by_kind.get(kind, [])]}
 
 
+_DEVICES: Final = (
+    "SELECT d.device_id, d.agent_id, d.handle, d.scopes FROM devices d JOIN agents a USING (agent_id)"
+    " WHERE d.revoked_at IS NULL AND NOT a.disabled AND "
+)
+_INTEGRATIONS: Final = (
+    "SELECT i.integration_id, i.agent_id, i.handle FROM integrations i JOIN agents a USING (agent_id)"
+    " WHERE i.revoked_at IS NULL AND NOT a.disabled AND "
+)
+
+
 def _devices(session: Session, where: str, given: dict[str, Any]) -> Sequence[Any]:
-    if given.get("names") == []:
-        return ()
-    return session.execute(
-        text(
-            "SELECT d.device_id, d.agent_id, d.handle, d.scopes FROM devices d JOIN agents a USING (agent_id)"
-            f" WHERE d.revoked_at IS NULL AND NOT a.disabled AND {where}"
-        ),
-        given,
-    ).all()
+    return () if given.get("names") == [] else session.execute(_text(_DEVICES + where), given).all()
 
 
 def _integrations(session: Session, where: str, given: dict[str, Any]) -> Sequence[Any]:
-    if given.get("names") == []:
-        return ()
-    return session.execute(
-        text(
-            "SELECT i.integration_id, i.agent_id, i.handle FROM integrations i JOIN agents a USING (agent_id)"
-            f" WHERE i.revoked_at IS NULL AND NOT a.disabled AND {where}"
-        ),
-        given,
-    ).all()
+    return () if given.get("names") == [] else session.execute(_text(_INTEGRATIONS + where), given).all()
+
+
+# Admissions ask the same few questions thousands of times a second.
+_text: Final = lru_cache(maxsize=16)(text)
 
 
 def _with_roles(
     session: Session, devices: Sequence[Any], integrations: Sequence[Any], root: str
 ) -> dict[str, Principal]:
-    bearers = [role_grants.Bearer("device", row.device_id, row.agent_id, row.handle) for row in devices]
-    bearers += [role_grants.Bearer("integration", row.integration_id, row.agent_id, row.handle) for row in integrations]
-    more = role_grants.of_bearers(session, bearers, root)
+    bearers: list[tuple[Bearer, tuple[str, ...]]] = [
+        (Bearer("device", device_id, agent_id, handle), tuple(scopes))
+        for device_id, agent_id, handle, scopes in devices
+    ]
+    bearers += [
+        (Bearer("integration", integration_id, agent_id, handle), ())
+        for integration_id, agent_id, handle in integrations
+    ]
+    given = role_grants.of_bearers(session, [bearer for bearer, _ in bearers], root)
+    return of_bearers(bearers, given, root)
+
+
+def of_bearers(
+    bearers: Iterable[tuple[Bearer, tuple[str, ...]]], of_roles: Mapping[uuid.UUID, Given], root: str
+) -> dict[str, Principal]:
+    """Devices and integrations by username, from their scopes and, by their ids, from what roles give them."""
+    held: dict[object, Charter] = {}
     found: dict[str, Principal] = {}
-    none = role_grants.Given((), {})
-    for row in devices:
-        given = more.get(row.device_id, none)
-        found[row.handle] = Principal(
-            username=row.handle,
-            kind="device",
-            grants=(*device_grants(row.handle, row.scopes, root), *given.grants),
-            root=root,
-            agent_ids=(row.agent_id,),
-            device_id=row.device_id,
-            scopes=tuple(row.scopes),
-            common=given.common,
-        )
-    for row in integrations:
-        given = more.get(row.integration_id, none)
-        username = f"{INTEGRATION_PREFIX}{row.handle}"
+    for bearer, scopes in bearers:
+        given = of_roles.get(bearer.bearer_id, role_grants.NOTHING)
+        grants, common = _granted(bearer, scopes, given, root, held)
+        is_device = bearer.kind == "device"
+        username = bearer.handle if is_device else f"{INTEGRATION_PREFIX}{bearer.handle}"
         found[username] = Principal(
             username=username,
-            kind="integration",
-            grants=(*integration_grants(row.handle, root), *given.grants),
+            kind=bearer.kind,
+            grants=grants,
             root=root,
-            agent_ids=(row.agent_id,),
-            integration_id=row.integration_id,
-            common=given.common,
+            agent_ids=(bearer.agent_id,),
+            device_id=bearer.bearer_id if is_device else None,
+            scopes=scopes,
+            integration_id=None if is_device else bearer.bearer_id,
+            common=common,
         )
     return found
+
+
+def _granted(
+    bearer: Bearer, scopes: tuple[str, ...], given: Given, root: str, held: dict[object, Charter]
+) -> tuple[Granted, Common]:
+    """The grants of a bearer, and by role those that all its bearers have alike; `held` are the charters so far."""
+    kind, agent_id = bearer.kind, bearer.agent_id
+
+    def own(handle: str) -> tuple[Grant, ...]:
+        return device_grants(handle, scopes, root) if kind == "device" else integration_grants(handle, root)
+
+    def written_out(handle: str) -> tuple[Grant, ...]:
+        return (*own(handle), *role_grants.fill_all(Bearer(kind, agent_id, agent_id, handle), given.rows, root))
+
+    if not given.alike:
+        from_roles = role_grants.fill_all(bearer, given.rows, root)
+        is_whole = len(from_roles) < role_grants.MOST_PER_PRINCIPAL
+        return Granted.of((*own(bearer.handle), *from_roles)), given.common if is_whole else {}
+    mine = (kind, agent_id, scopes, given)
+    charter = held.get(mine)
+    if charter is None:
+        decisive = (kind, agent_id, scopes, given.rows, root)
+        charter = held[mine] = _CHARTERS.one(decisive, lambda: Charter(written_out(HANDLE), written_out))
+    return Granted(charter, bearer.handle), given.common
 
 
 def _browsers(session: Session, names: Sequence[str] | None, root: str, now: datetime) -> dict[str, Principal]:

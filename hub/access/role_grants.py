@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlmodel import Session
 
 from hub.access import templates
-from hub.access.grants import Action, Grant
+from hub.access.grants import HANDLE, Action, Grant
 
 log = structlog.get_logger(__name__)
 
@@ -31,15 +31,23 @@ class Bearer:
     handle: str
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
-    """What a bearer has from its roles. `common`: of each role, by its id, what all its bearers have alike.
+Row = tuple[Action, str, str]
 
-    It is empty for one whose grants were cut at the limit.
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Given:
+    """What roles give to a bearer, as (action, template, role's name) rows; one for all who bear the same roles.
+
+    `common`: of each role, by its id, what all its bearers have alike, as far as nothing is cut at the limit.
+    `alike`: whether the grants of its bearers, who are of one kind and agent, differ by the handle alone.
     """
 
-    grants: tuple[Grant, ...]
+    rows: tuple[Row, ...]
     common: Mapping[uuid.UUID, frozenset[tuple[Action, str]]]
+    alike: bool
+
+
+NOTHING: Final = Given((), {}, alike=True)
 
 
 def of_bearers(session: Session, bearers: Sequence[Bearer], root: str) -> dict[uuid.UUID, Given]:
@@ -53,22 +61,33 @@ def of_bearers(session: Session, bearers: Sequence[Bearer], root: str) -> dict[u
     grants = _grants_of(session, names)
     common = {role_id: _common(role, grants.get(role_id, ()), root) for role_id, role in names.items()}
     found: dict[uuid.UUID, Given] = {}
+    same: dict[tuple[str, uuid.UUID, frozenset[uuid.UUID]], Given] = {}
     for bearer in bearers:
         given = {role.role_id: role for key in _keys(bearer) for role in roles.get(key, ())}
         if not given:
             continue
-        rows = [
-            (action, template, role.name)
-            for role in sorted(given.values(), key=lambda role: (role.name, role.role_id))
-            for action, template in grants.get(role.role_id, ())
-        ]
-        filled = fill_all(bearer, rows, root)
-        is_whole = len(filled) < MOST_PER_PRINCIPAL
-        found[bearer.bearer_id] = Given(filled, {role_id: common[role_id] for role_id in given} if is_whole else {})
+        of_whom = (bearer.kind, bearer.agent_id, frozenset(given))
+        if of_whom not in same:
+            rows = tuple(
+                (action, template, role.name)
+                for role in sorted(given.values(), key=lambda role: (role.name, role.role_id))
+                for action, template in grants.get(role.role_id, ())
+            )
+            alike = _alike(bearer, rows, root)
+            same[of_whom] = Given(rows, {role_id: common[role_id] for role_id in given}, alike)
+        found[bearer.bearer_id] = same[of_whom]
     return found
 
 
-def fill_all(bearer: Bearer, rows: Iterable[tuple[Action, str, str]], root: str) -> tuple[Grant, ...]:
+def _alike(bearer: Bearer, rows: Sequence[Row], root: str) -> bool:
+    """Whether nothing of this depends on whose handle it is: neither the limit, nor what reaches below the root."""
+    if any(template.startswith(templates.OUTSIDE) and HANDLE in template for _, template, _ in rows):
+        return False
+    anybody = Bearer(bearer.kind, bearer.agent_id, bearer.agent_id, HANDLE)
+    return len(fill_all(anybody, rows, root)) < MOST_PER_PRINCIPAL
+
+
+def fill_all(bearer: Bearer, rows: Iterable[Row], root: str) -> tuple[Grant, ...]:
     """The grants that (action, template, role's name) rows come to for one bearer: each once, up to the limit."""
     filled: dict[tuple[Action, str], Grant] = {}
     for action, template, role_name in rows:
@@ -91,7 +110,7 @@ def fill_all(bearer: Bearer, rows: Iterable[tuple[Action, str, str]], root: str)
 def _common(role: Any, rows: Iterable[tuple[Action, str]], root: str) -> frozenset[tuple[Action, str]]:
     """The part of a role that does not depend on its bearer."""
     anybody = Bearer("device", role.role_id, role.agent_id, "")
-    alike = [(action, one, role.name) for action, one in rows if templates.HANDLE not in one.split("/")]
+    alike = [(action, one, role.name) for action, one in rows if HANDLE not in one.split("/")]
     return frozenset((grant.action, grant.filter) for grant in fill_all(anybody, alike, root))
 
 
@@ -100,13 +119,19 @@ def _keys(bearer: Bearer) -> tuple[uuid.UUID, ...]:
     return (bearer.bearer_id, bearer.agent_id) if bearer.kind == "device" else (bearer.bearer_id,)
 
 
+_ROLES: Final = text(
+    "SELECT coalesce(a.device_id, a.integration_id, a.agent_id) AS bearer, r.role_id, r.agent_id, r.name"
+    " FROM role_assignments a JOIN roles r ON r.role_id = a.role_id WHERE a.agent_id = ANY(:agents)"
+    " AND (a.all_devices OR a.device_id = ANY(:ids) OR a.integration_id = ANY(:ids))"
+)
+_GRANTS: Final = text(
+    "SELECT role_id, action, filter FROM role_grants WHERE role_id = ANY(:ids) ORDER BY action, filter"
+)
+
+
 def _roles_of(session: Session, bearers: Sequence[Bearer]) -> dict[uuid.UUID, list[Any]]:
     rows = session.execute(
-        text(
-            "SELECT coalesce(a.device_id, a.integration_id, a.agent_id) AS bearer, r.role_id, r.agent_id, r.name"
-            " FROM role_assignments a JOIN roles r ON r.role_id = a.role_id WHERE a.agent_id = ANY(:agents)"
-            " AND (a.all_devices OR a.device_id = ANY(:ids) OR a.integration_id = ANY(:ids))"
-        ),
+        _ROLES,
         {
             "agents": list({bearer.agent_id for bearer in bearers}),
             "ids": [bearer.bearer_id for bearer in bearers],
@@ -119,10 +144,7 @@ def _roles_of(session: Session, bearers: Sequence[Bearer]) -> dict[uuid.UUID, li
 
 
 def _grants_of(session: Session, roles: Mapping[uuid.UUID, Any]) -> dict[uuid.UUID, list[tuple[Action, str]]]:
-    rows = session.execute(
-        text("SELECT role_id, action, filter FROM role_grants WHERE role_id = ANY(:ids) ORDER BY action, filter"),
-        {"ids": list(roles)},
-    ).all()
+    rows = session.execute(_GRANTS, {"ids": list(roles)}).all()
     named = {handle for row in rows for handle in templates.handles_in(row.filter)}
     own: dict[uuid.UUID, set[str]] = {}
     if named:

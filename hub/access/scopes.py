@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from hub.access.grants import Action, Book, Grant
+from hub.access.grants import HANDLE, Action, Book, Grant
 from hub.errors import Invalid
 from hub_protocol.topics import check_handle
 
@@ -111,8 +111,9 @@ def scope_for(action: Action, below: str) -> str:
 
 
 def device_grants(handle: str, scopes: Iterable[str], root: str) -> tuple[Grant, ...]:
-    """All that a device with these scopes may do on the wire."""
-    check_handle(handle)
+    """All that a device with these scopes may do on the wire; `{handle}` stands for whichever device it will be."""
+    if handle != HANDLE:
+        check_handle(handle)
     granted = expand(scopes)
     sources = [(BASE, BASE.name)] + [(VOCABULARY[name], f"the scope {name}") for name in VOCABULARY if name in granted]
     return tuple(

@@ -8,12 +8,11 @@ import uuid
 from collections.abc import Collection
 from typing import Final
 
-from hub.access.grants import Action, covers, overlap, split_share, valid_filter
+from hub.access.grants import HANDLE, Action, covers, overlap, split_share, valid_filter
 from hub.errors import Invalid
 from hub_protocol.catalogue import CATALOGUE
 from hub_protocol.topics import DEFAULT_ROOT
 
-HANDLE: Final = "{handle}"
 AGENT: Final = "{agent}"
 OUTSIDE: Final = "//"
 # Filled in, a template must still fit into a topic and into the indexes of what the broker reports.

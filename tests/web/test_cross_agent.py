@@ -26,6 +26,7 @@ from web.app import create_app
 NOT_AN_AGENTS = {
     "build": "a file of the product",
     "name": "a file of the product",
+    "stream": "a name within a device, whose id stands before it, or is the caller's own",
     "token": "a one-time link is its own secret; tests/web/test_login.py",
     "own_enrolment_id": "who bears its secret belongs to no agent yet; tests/web/api/test_enrol.py",
 }
@@ -103,6 +104,7 @@ def others(database: Database) -> Others:
                 "token_id": str(token.token_id),
                 "session_id": str(browser.session_id),
                 "username": device.handle,
+                "stream": "warmth",
             },
         )
 
