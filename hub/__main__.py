@@ -25,6 +25,7 @@ from hub.one_hub import OneHub
 from hub.outbox import Message
 from hub.publisher import Publisher
 from hub.pulse import Pulse
+from hub.purger import Purger
 from hub.settings import Settings
 from hub.sweeper import Sweeper
 from hub.telemetry.live import LiveSamples
@@ -60,6 +61,7 @@ class Hub:
         self._publisher = Publisher(database, self._client)
         self._sweeper = Sweeper(database, self._heard_since)
         self._pulse = Pulse(database, self._client)
+        self._purger = Purger(database)
         self._live_samples = LiveSamples(database, self._client)
         self._upkeep = Upkeep(database, settings)
 
@@ -73,6 +75,7 @@ class Hub:
             "listener": self._publisher.listen,
             "sweeper": self._sweeper.run,
             "pulse": self._pulse.run,
+            "purger": self._purger.run,
             "live samples": self._live_samples.run,
             "telemetry upkeep": self._upkeep.run,
             "consumer": lambda: self._consumer.run(self._client),
@@ -88,7 +91,15 @@ class Hub:
             thread.start()
         self._stopping.wait()
         self._consumer.stop()
-        for part in (self._sweeper, self._pulse, self._live_samples, self._upkeep, self._publisher, self._one_hub):
+        for part in (
+            self._sweeper,
+            self._pulse,
+            self._purger,
+            self._live_samples,
+            self._upkeep,
+            self._publisher,
+            self._one_hub,
+        ):
             part.stop()
         self._client.stop_watching()
         deadline = time.monotonic() + STOP_WITHIN_S

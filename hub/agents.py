@@ -1,4 +1,4 @@
-"""Agents: made, described, switched off and on again, and deleted with all that is theirs, bit by bit."""
+"""Agents: made, described, switched off and on again. One that is off is refused everywhere."""
 
 import uuid
 from dataclasses import dataclass
@@ -8,21 +8,19 @@ from typing import Any, Final
 from sqlalchemy import text
 from sqlmodel import Session, col, select
 
-from hub import audit, identity, presence_records
+from hub import audit, command_ends, identity, outbox, presence_records
 from hub.access import changes
 from hub.access.principals import INTEGRATION_PREFIX
 from hub.errors import Conflict, Forbidden, Invalid, NotFound
 from hub.presence import end
 from hub.presence_records import Known
 from hub.tables import Agent, AgentMembership, Space, User
+from hub_protocol.topics import Topics
 
 NAME_MAX: Final = 80
 ABOUT_MAX: Final = 400
 OWNED_MAX: Final = 50
-# Rows of one table that one transaction removes.
-PURGE_AT_ONCE: Final = 5_000
-# What grows without bound, each by what leads to the agent; the rest goes with the agent's own row.
-_BIG: Final = ("feed_entries", "denials", "commands", "events", "memories", "actions")
+_TOPICS: Final = Topics.below_root()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +38,6 @@ class AgentView:
     devices: int
     spaces: int
     members: int
-
-
-@dataclass(frozen=True, slots=True)
-class Losses:
-    """What is gone when an agent is deleted, as counts."""
-
-    devices: int
-    integrations: int
-    members: int
-    spaces: int
-    roles: int
-    events: int
-    commands: int
-    memories: int
-    actions: int
 
 
 def create(session: Session, user_id: uuid.UUID, name: str, about: str = "", *, by: str) -> Agent:
@@ -116,28 +99,10 @@ def view(session: Session, user_id: uuid.UUID, agent_id: uuid.UUID) -> AgentView
     raise NotFound("There is no such agent among yours.", field="agent")
 
 
-def losses(session: Session, agent_id: uuid.UUID) -> Losses:
-    """What would be gone."""
-    counts = {
-        "devices": "devices WHERE agent_id = :agent AND deleted_at IS NULL",
-        "integrations": "integrations WHERE agent_id = :agent",
-        "members": "agent_memberships WHERE agent_id = :agent AND revoked_at IS NULL",
-        "spaces": "spaces WHERE agent_id = :agent",
-        "roles": "roles WHERE agent_id = :agent",
-        "events": "events WHERE agent_id = :agent",
-        "commands": "commands WHERE agent_id = :agent",
-        "memories": "memories WHERE agent_id = :agent",
-        "actions": "actions WHERE agent_id = :agent",
-    }
-    chosen = ", ".join(f"(SELECT count(*) FROM {what}) AS {name}" for name, what in counts.items())
-    row = session.execute(text(f"SELECT {chosen}"), {"agent": agent_id}).one()
-    return Losses(**row._mapping)  # noqa: SLF001  (SQLAlchemy's public name)
-
-
 def change(session: Session, agent_id: uuid.UUID, name: str, about: str, *, revision: int, by: str) -> Agent:
     """Rename and describe it; `Conflict` when it is no longer at `revision`, `Invalid` (name, about)."""
     name, about = _checked(name, about)
-    agent = _locked(session, agent_id)
+    agent = held(session, agent_id)
     if agent.revision != revision:
         raise Conflict(f"somebody changed it meanwhile: it is now named {agent.name}", field="revision")
     before = {"name": agent.name, "about": agent.about}
@@ -154,80 +119,27 @@ def change(session: Session, agent_id: uuid.UUID, name: str, about: str, *, revi
 
 def set_disabled(session: Session, agent_id: uuid.UUID, *, disabled: bool, by: str) -> None:
     """Switch it off, so that nobody and nothing of it is let in, or on again; at once on open sessions."""
-    agent = _locked(session, agent_id)
+    agent = held(session, agent_id)
     if agent.disabled == disabled:
         return
     agent.disabled = disabled
     agent.revision += 1
     session.add(agent)
     session.flush()
-    why = f"the agent was {'disabled' if disabled else 'enabled'} by {by}"
+    why = f"the agent {agent.name} was {'disabled' if disabled else 'enabled'} by {by}"
     if disabled:
-        _all_offline(session, agent_id, why)
-    _announce(session, agent_id, why)
+        shut_out(session, agent_id, why)
+    else:
+        changes.announce_many(session, [*_usernames(session, agent_id), *_pages(session, agent_id)], "changed", why)
     _audit(session, agent, "disabled" if disabled else "enabled", by)
 
 
-def delete(session: Session, agent_id: uuid.UUID, typed: str, *, by: str) -> Losses:
-    """Delete it for good: it is gone for everybody at once, and its rows are removed in the background.
-
-    `typed` must be its name. What was done to it stays in the audit. Returns what is lost.
-    """
-    agent = _locked(session, agent_id)
-    if typed.strip() != agent.name:
-        raise Invalid(f"type the agent's name, {agent.name}, to delete it", field="typed")
-    lost = losses(session, agent_id)
-    session.execute(
-        text(
-            "INSERT INTO retired_handles (handle) SELECT handle FROM devices WHERE agent_id = :agent"
-            " UNION SELECT handle FROM integrations WHERE agent_id = :agent ON CONFLICT DO NOTHING"
-        ),
+def shut_out(session: Session, agent_id: uuid.UUID, why: str) -> None:
+    """End what the agent has open: sessions of devices and integrations, commands, feeds of its people."""
+    rows = session.execute(
+        text("SELECT device_id, handle FROM devices WHERE agent_id = :agent AND revoked_at IS NULL"),
         {"agent": agent_id},
     )
-    why = f"the agent was deleted by {by}"
-    _all_offline(session, agent_id, why)
-    agent.disabled, agent.deleted_at, agent.deleted_by = True, datetime.now(UTC), by
-    session.add(agent)
-    session.flush()
-    _announce(session, agent_id, why)
-    facts = {name: getattr(lost, name) for name in Losses.__slots__}
-    _audit(session, agent, "deleted", by, before={"name": agent.name}, after=facts)
-    audit.record(session, None, by=by, action="agent.deleted", subject=agent.name, subject_id=agent_id, after=facts)
-    return lost
-
-
-def purge(session: Session) -> bool:
-    """Remove a bounded part of what deleted agents left; False when nothing is left to do."""
-    row = session.execute(
-        text(
-            "SELECT agent_id FROM agents WHERE deleted_at IS NOT NULL ORDER BY deleted_at LIMIT 1"
-            " FOR UPDATE SKIP LOCKED"
-        )
-    ).first()
-    if row is None:
-        return False
-    for table in _BIG:
-        gone = session.execute(
-            text(
-                f"DELETE FROM {table} WHERE ctid = ANY(ARRAY("
-                f"SELECT ctid FROM {table} WHERE agent_id = :agent LIMIT :limit))"
-            ),
-            {"agent": row.agent_id, "limit": PURGE_AT_ONCE},
-        )
-        if getattr(gone, "rowcount", 0):
-            return True
-    session.execute(text("DELETE FROM agents WHERE agent_id = :agent"), {"agent": row.agent_id})
-    return True
-
-
-def remaining(session: Session, agent_id: uuid.UUID) -> int:
-    """How many rows of a deleted agent are still there."""
-    summed = " + ".join(f"(SELECT count(*) FROM {table} WHERE agent_id = :agent)" for table in _BIG)
-    return int(session.execute(text(f"SELECT {summed}"), {"agent": agent_id}).scalar_one())
-
-
-def _all_offline(session: Session, agent_id: uuid.UUID, why: str) -> None:
-    rows = session.execute(text("SELECT device_id, handle FROM devices WHERE agent_id = :agent"), {"agent": agent_id})
     handles = {row.device_id: row.handle for row in rows}
     now = datetime.now(UTC)
     ended = {}
@@ -236,26 +148,14 @@ def _all_offline(session: Session, agent_id: uuid.UUID, why: str) -> None:
             known = Known(device_id, agent_id, handles[device_id], evidence)
             ended[device_id] = (known, end(evidence, why, now))
     presence_records.save(session, ended)
+    command_ends.give_up(session, list(handles), why, witness="the hub")
+    outbox.purge(session, [_TOPICS.state(handle) for handle in handles.values()])
+    changes.announce_many(session, _usernames(session, agent_id), "revoked", why)
+    changes.announce_many(session, _pages(session, agent_id), "changed", why)
 
 
-def _announce(session: Session, agent_id: uuid.UUID, why: str) -> None:
-    names = session.execute(
-        text(
-            "SELECT handle FROM devices WHERE agent_id = :agent AND revoked_at IS NULL"
-            " UNION SELECT :prefix || handle FROM integrations WHERE agent_id = :agent AND revoked_at IS NULL"
-        ),
-        {"agent": agent_id, "prefix": INTEGRATION_PREFIX},
-    ).scalars()
-    changes.announce_many(session, names.all(), "changed", why)
-    users = session.execute(
-        text("SELECT user_id FROM agent_memberships WHERE agent_id = :agent AND revoked_at IS NULL"),
-        {"agent": agent_id},
-    ).scalars()
-    for user_id in users.all():
-        changes.announce_user(session, user_id, "changed", why)
-
-
-def _locked(session: Session, agent_id: uuid.UUID) -> Agent:
+def held(session: Session, agent_id: uuid.UUID) -> Agent:
+    """The agent, locked until this transaction ends; `NotFound` when it is gone, or going."""
     agent = session.exec(
         select(Agent)
         .where(Agent.agent_id == agent_id, col(Agent.deleted_at).is_(None))
@@ -265,6 +165,30 @@ def _locked(session: Session, agent_id: uuid.UUID) -> Agent:
     if agent is None:
         raise NotFound("There is no such agent among yours.", field="agent")
     return agent
+
+
+def _usernames(session: Session, agent_id: uuid.UUID) -> list[str]:
+    names = session.execute(
+        text(
+            "SELECT handle FROM devices WHERE agent_id = :agent AND revoked_at IS NULL"
+            " UNION SELECT :prefix || handle FROM integrations WHERE agent_id = :agent AND revoked_at IS NULL"
+        ),
+        {"agent": agent_id, "prefix": INTEGRATION_PREFIX},
+    ).scalars()
+    return list(names)
+
+
+def _pages(session: Session, agent_id: uuid.UUID) -> list[str]:
+    """What the pages that the agent's people have open are named at the broker."""
+    names = session.execute(
+        text(
+            "SELECT c.username FROM credentials AS c JOIN user_sessions AS s USING (session_id)"
+            " JOIN agent_memberships AS m USING (user_id)"
+            " WHERE m.agent_id = :agent AND m.revoked_at IS NULL AND c.kind = 'browser' AND c.expires_at > now()"
+        ),
+        {"agent": agent_id},
+    ).scalars()
+    return list(names)
 
 
 def _checked(name: str, about: str) -> tuple[str, str]:

@@ -84,6 +84,23 @@ def expire(session: Session, now: datetime, limit: int = 500) -> int:
     return len(expired)
 
 
+def give_up(session: Session, device_ids: Sequence[uuid.UUID], why: str, *, witness: str) -> None:
+    """End what is open for these devices, which are shut out: nothing of it is sent any more."""
+    rows = session.execute(
+        text(
+            "WITH held AS (SELECT command_id FROM commands WHERE device_id = ANY(:devices) AND finished_at IS NULL "
+            "ORDER BY command_id FOR UPDATE), "
+            "ended AS (UPDATE commands AS c SET status = CASE WHEN c.status IN ('queued', 'sent') THEN 'expired' "
+            "ELSE 'unknown' END, finished_at = now(), message = :why "
+            "FROM held WHERE c.command_id = held.command_id RETURNING c.command_id, c.status) "
+            "INSERT INTO command_steps (command_id, status, witness) SELECT command_id, status, :witness FROM ended "
+            "RETURNING command_id"
+        ),
+        {"devices": list(device_ids), "why": why, "witness": witness},
+    ).scalars()
+    commands.tell(session, list(rows))
+
+
 def forget(session: Session, before: datetime, limit: int = 5_000) -> int:
     """Remove commands that were over before `before`, at most `limit`; returns how many."""
     removed = session.execute(

@@ -11,7 +11,7 @@ from sqlmodel import Session
 
 from hub import audit, feed, outbox, verbs
 from hub.errors import Conflict, Invalid, NotFound
-from hub.tables import Command, CommandStep, Device
+from hub.tables import Agent, Command, CommandStep, Device
 from hub_protocol import messages
 from hub_protocol.topics import Topics
 
@@ -79,7 +79,7 @@ def request(
 ) -> Command:
     """Queue a command; it is sent at once while the device is there, else after its next hello, until it expires.
 
-    Raises `Invalid` (verb, args or args.<path>, ttl_s) or `Conflict` (device revoked).
+    Raises `Invalid` (verb, args or args.<path>, ttl_s) or `Conflict` (device revoked, agent disabled).
     """
     args = args or {}
     check_ttl(ttl_s)
@@ -93,6 +93,8 @@ def request(
     verbs.choose(hello, verb, device.handle).check(args)
     if device.revoked_at is not None:
         raise Conflict(f"{device.handle} is revoked and takes no commands")
+    if session.get_one(Agent, device.agent_id).disabled:
+        raise Conflict(f"the agent of {device.handle} is disabled, so nothing is sent to it")
     [command] = queue(session, [device], verb, args, by=by, ttl_s=ttl_s, now=now or datetime.now(UTC))
     # The ledger is forgotten in time; who asked for what is not. The arguments may be secret, and stay in the ledger.
     audit.record(

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
-from hub import audit, feed, outbox, presence_records
+from hub import audit, command_ends, feed, outbox, presence_records
 from hub.access import changes, credentials, role_records
 from hub.access.scopes import check_scopes
 from hub.errors import Conflict, Invalid, NotFound
@@ -24,6 +24,8 @@ REASON_MAX: Final = 200
 # A token that should go may not linger for longer than a day.
 OVERLAP_MAX_S: Final = 86_400
 _TOPICS: Final = Topics.below_root()
+# Rows may refer to a device that is held: a batch of its messages, which holds its presence, does not wait for this.
+_HELD: Final = {"key_share": True}
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,17 +247,7 @@ def revoke(session: Session, device: Device, *, by: str, reason: str = "") -> No
     told = f"this device was revoked by {by}" + (f": {reason}" if reason else "")
     _end_session(session, device, f"revoked by {by}" + (f": {reason}" if reason else ""))
     outbox.purge(session, [make(device.handle) for make in (_TOPICS.state, _TOPICS.presence, _TOPICS.config)])
-    session.execute(
-        text(
-            "WITH held AS (SELECT command_id FROM commands WHERE device_id = :device AND finished_at IS NULL "
-            "ORDER BY command_id FOR UPDATE), "
-            "ended AS (UPDATE commands AS c SET status = CASE WHEN c.status IN ('queued', 'sent') THEN 'expired' "
-            "ELSE 'unknown' END, finished_at = now(), message = 'the device was revoked' "
-            "FROM held WHERE c.command_id = held.command_id RETURNING c.command_id, c.status) "
-            "INSERT INTO command_steps (command_id, status, witness) SELECT command_id, status, 'revoked' FROM ended"
-        ),
-        {"device": device.device_id},
-    )
+    command_ends.give_up(session, [device.device_id], "the device was revoked", witness="revoked")
     changes.announce(session, device.handle, "revoked", told)
     _tell(session, device, "revoked", by)
     _audit(session, device, "revoked", by, after={"reason": reason} if reason else None)
@@ -272,7 +264,8 @@ def rotate(session: Session, device: Device, *, by: str, overlap_s: int = 0) -> 
         raise Invalid(f"is 0 to {OVERLAP_MAX_S} seconds", field="overlap_s")
     # Locked, so that a revoke at the same moment comes either before (and is seen) or after (and wins).
     revoked_at = session.execute(
-        text("SELECT revoked_at FROM devices WHERE device_id = :device FOR UPDATE"), {"device": device.device_id}
+        text("SELECT revoked_at FROM devices WHERE device_id = :device FOR NO KEY UPDATE"),
+        {"device": device.device_id},
     ).scalar()
     if revoked_at is not None:
         raise Conflict(f"{device.handle} is revoked and gets no new token; add it again under another handle")
@@ -319,7 +312,7 @@ def change(
     """
     name = check_name(name)
     _check_space(session, device.agent_id, space_id)
-    session.refresh(device, with_for_update=True)
+    session.refresh(device, with_for_update=_HELD)
     if device.deleted_at is not None:
         raise NotFound("there is no such device")
     if revision is not None and device.revision != revision:
@@ -328,6 +321,9 @@ def change(
     after = {"name": name, "space_id": space_id}
     if before == after:
         return
+    if device.space_id != space_id:
+        # What is being stored of it now is stored first, and after this nothing in the old place.
+        presence_records.lock(session, [device.device_id])
     device.name, device.space_id = name, space_id
     device.revision += 1
     session.add(device)
@@ -341,7 +337,7 @@ def delete(session: Session, device: Device, typed: str, *, by: str) -> None:
 
     `typed` must be its name: `Invalid` otherwise. Its session ends, its tokens, roles and commands go.
     """
-    session.refresh(device, with_for_update=True)
+    session.refresh(device, with_for_update=_HELD)
     if device.deleted_at is not None:
         raise NotFound("there is no such device")
     if typed.strip() != device.name:

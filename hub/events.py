@@ -39,7 +39,10 @@ class NewEvent:
 
 @dataclass(frozen=True, slots=True)
 class EventView:
-    """An event as a row of a page shows it; `event_no` is the order of arrival."""
+    """An event as a row of a page shows it; `event_no` is the order of arrival.
+
+    `is_device_gone`: the device was deleted since; it is told under its last name.
+    """
 
     event_id: uuid.UUID
     event_no: int
@@ -54,6 +57,7 @@ class EventView:
     received_at: datetime
     user_id: uuid.UUID | None = None
     user_name: str | None = None
+    is_device_gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +167,12 @@ def types(session: Session, agent_id: uuid.UUID, limit: int = 100) -> list[str]:
 def _select(session: Session, agent_id: uuid.UUID, condition: str, values: dict[str, Any]) -> list[EventView]:
     rows = session.execute(
         text(
-            "SELECT e.event_id, e.event_no, e.type, e.payload, e.device_id, d.handle, d.name, e.space_id, s.name, "
-            "e.happened_at, e.created_at, e.user_id, coalesce(u.display_name, u.email) "
-            "FROM events AS e LEFT JOIN devices AS d USING (device_id) "
-            "LEFT JOIN spaces AS s ON s.space_id = e.space_id LEFT JOIN users AS u ON u.user_id = e.user_id "
+            "SELECT e.event_id, e.event_no, e.type, e.payload, e.device_id, d.handle, d.name, e.space_id, "
+            "coalesce(s.name, past.name), e.happened_at, e.created_at, e.user_id, coalesce(u.display_name, u.email), "
+            "d.deleted_at IS NOT NULL FROM events AS e LEFT JOIN devices AS d USING (device_id) "
+            "LEFT JOIN spaces AS s ON s.space_id = e.space_id "
+            "LEFT JOIN retired_spaces AS past ON s.space_id IS NULL AND past.space_id = e.space_id "
+            "LEFT JOIN users AS u ON u.user_id = e.user_id "
             f"WHERE e.agent_id = :agent AND {condition} ORDER BY e.event_no DESC LIMIT :limit"
         ),
         {"agent": agent_id} | values,

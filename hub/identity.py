@@ -42,9 +42,8 @@ def check_display_name(name: str) -> str:
 
 def ensure_first_agent(session: Session) -> Agent:
     """The oldest agent; on a fresh instance "Home" with a space of that name is made, once, however many ask."""
-    session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('marvain: first agent', 0))"))
-    oldest = session.exec(select(Agent).order_by(col(Agent.created_at), col(Agent.agent_id)).limit(1)).first()
-    if oldest is not None:
+    hold_agents(session)
+    for oldest in list_agents(session):
         return oldest
     agent = Agent(name=FIRST_NAME)
     session.add(agent)
@@ -54,9 +53,15 @@ def ensure_first_agent(session: Session) -> Agent:
     return agent
 
 
+def hold_agents(session: Session) -> None:
+    """Until this transaction ends nobody else makes the first agent, or deletes one."""
+    session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('marvain: first agent', 0))"))
+
+
 def list_agents(session: Session) -> list[Agent]:
-    """All agents, disabled ones too, the oldest first."""
-    return list(session.exec(select(Agent).order_by(col(Agent.created_at), col(Agent.agent_id))))
+    """All agents, disabled ones too, the oldest first; not those that are being deleted."""
+    there = select(Agent).where(col(Agent.deleted_at).is_(None))
+    return list(session.exec(there.order_by(col(Agent.created_at), col(Agent.agent_id))))
 
 
 def find_agent(session: Session, ref: str | None = None) -> Agent:

@@ -14,7 +14,7 @@ from hub import audit
 from hub.access import changes, credentials, roles
 from hub.access.principals import INTEGRATION_PREFIX
 from hub.errors import Conflict, Invalid, NotFound
-from hub.tables import Integration
+from hub.tables import Integration, RetiredHandle
 from hub_protocol.errors import BadName
 from hub_protocol.topics import check_handle, handle_from_name
 
@@ -69,6 +69,8 @@ def add(
         name=name,
         created_by=by,
     )
+    if session.get(RetiredHandle, integration.handle) is not None:
+        raise Conflict(f"the handle {integration.handle} was another's; choose one that nobody had", field="handle")
     try:
         with session.begin_nested():
             session.add(integration)
@@ -201,6 +203,7 @@ def _propose_handle(session: Session, name: str) -> str:
     if not base:
         raise Invalid("needs at least one letter a-z or digit; or give a handle", field="name")
     taken = set(session.exec(select(Integration.handle).where(col(Integration.handle).startswith(base))))
+    taken |= set(session.exec(select(RetiredHandle.handle).where(col(RetiredHandle.handle).startswith(base))))
     candidate, n = base, 1
     while candidate in taken:
         n += 1

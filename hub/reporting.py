@@ -46,18 +46,20 @@ def event(
 ) -> Reported:
     """Store an event once by its id; a device's is evidence that it is there.
 
-    Raises `NotFound` (space), `Conflict` for an epoch that has gone back, and for an id that another event bears.
+    Raises `NotFound` (space), `Conflict` where it or the device's own is private, for an epoch that has gone back, and
+    for an id that another event bears.
     """
     space_id = identity.find_space(session, agent_id, space).space_id if space else None
     encoded = msgspec.json.encode(payload).decode()
-    device_id = user_id = None
+    device_id = user_id = stands_in = None
     if isinstance(caller, DeviceCaller):
         sender = _sender(session, caller)
+        stands_in = sender.space_id
         _hear(session, sender, Heard("event", _epoch(sender, epoch), now, source="http"))
         device_id, space_id, epoch = caller.device_id, space_id or sender.space_id, epoch or sender.known.evidence.epoch
     else:
         user_id = caller.user_id
-    if spaces.private_among(session, [space_id]):
+    if spaces.private_among(session, [space_id, stands_in]):
         raise Conflict(spaces.PRIVATE, field="space")
     message_id = message_id or uuid.uuid4().hex
     new = events.NewEvent(

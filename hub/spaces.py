@@ -11,7 +11,7 @@ from sqlmodel import Session, select
 
 from hub import audit, feed
 from hub.errors import Conflict, Invalid, NotFound
-from hub.tables import Agent, Space
+from hub.tables import Agent, RetiredSpace, Space
 
 NAME_MAX: Final = 80
 PER_AGENT: Final = 500
@@ -137,21 +137,31 @@ def change(
 
 
 def delete(session: Session, agent_id: uuid.UUID, space_id: uuid.UUID, typed: str = "", *, by: str) -> None:
-    """Remove it: its devices are then in no space, and its events go with it.
+    """Remove it: its devices are then in no space; its events stay, and are told under its name.
 
-    Where there are events, `typed` must be its name: `Invalid` otherwise. Raises `NotFound`.
+    Where there are events, `typed` must be its name: `Invalid` otherwise. Raises `NotFound`, and `Conflict` in privacy
+    mode: what that hides would come to light, and be stored from then on.
     """
     _one_at_a_time(session, agent_id)
-    space = _locked(session, agent_id, space_id)
-    events = session.execute(
-        text("SELECT count(*) FROM (SELECT 1 FROM events WHERE space_id = :space LIMIT 100001) AS few"),
+    # Devices first, as whoever moves one does.
+    moved = session.execute(
+        text("SELECT device_id, handle FROM devices WHERE space_id = :space ORDER BY device_id FOR NO KEY UPDATE"),
         {"space": space_id},
+    ).all()
+    space = _locked(session, agent_id, space_id)
+    has_events = session.execute(
+        text("SELECT EXISTS (SELECT FROM events WHERE space_id = :space)"), {"space": space_id}
     ).scalar_one()
-    if events and typed.strip() != space.name:
-        raise Invalid(f"type the space's name, {space.name}, to delete it with its events", field="typed")
-    if events > 100_000:
-        raise Conflict("it has more than 100,000 events; let retention remove some of them first")
-    _audit(session, space, "deleted", by, before={"name": space.name, "events": events})
+    if has_events and typed.strip() != space.name:
+        raise Invalid(f"type the space's name, {space.name}, to delete it", field="typed")
+    if space.privacy_mode:
+        raise Conflict(
+            f"{space.name} is private. Without it, what happens there would be stored and its memories seen;"
+            " switch its privacy off first, if that is meant"
+        )
+    _tell(session, space)
+    _audit(session, space, "deleted", by, before={"name": space.name, "devices": [one.handle for one in moved]})
+    session.add(RetiredSpace(space_id=space_id, agent_id=agent_id, name=space.name))
     session.delete(space)
     session.flush()
 

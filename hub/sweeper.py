@@ -13,7 +13,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
 from hub import (
-    agents,
     batches,
     command_ends,
     enrolment_decisions,
@@ -32,8 +31,6 @@ from hub_protocol.topics import Topics
 log = structlog.get_logger(__name__)
 
 TIDY_EVERY_S: Final = 600.0
-# How much of each second goes into removing what deleted agents left.
-PURGE_S: Final = 0.2
 # Devices judged in one transaction.
 PAGE: Final = 500
 FEED_KEPT: Final = timedelta(days=1)
@@ -66,21 +63,12 @@ class Sweeper:
         while not self._stopping.wait(presence.SWEEP_S):
             try:
                 self._sweep(datetime.now(UTC))
-                self._purge()
                 if time.monotonic() >= tidy_at:
                     tidy_at = time.monotonic() + TIDY_EVERY_S
                     with self._database.transaction() as session:
                         tidy(session, datetime.now(UTC))
             except SQLAlchemyError as error:
                 log.warning("sweeper.database_away", error=type(error).__name__)
-
-    def _purge(self) -> None:
-        """A bounded part of what deleted agents left; each part is a transaction."""
-        end = time.monotonic() + PURGE_S
-        while time.monotonic() < end and not self._stopping.is_set():
-            with self._database.transaction() as session:
-                if not agents.purge(session):
-                    return
 
     def _sweep(self, now: datetime) -> None:
         with self._database.transaction() as session:

@@ -12,7 +12,7 @@ from sqlmodel import Session
 from hub import devices, identity, logs, migrations, sign_in
 from hub.access import credentials
 from hub.database import Database
-from hub.errors import NotFound
+from hub.errors import Conflict, NotFound
 from hub.settings import Settings
 from marvain.cli.errors import exit_code, explain
 from marvain.instance import Instance, write_private
@@ -46,15 +46,20 @@ def _demo_device(session: Session, agent_id: UUID, instance: Instance) -> bool:
         device = devices.by_handle(session, DEMO_HANDLE)
     except NotFound:
         spaces = identity.spaces_of(session, agent_id)
-        token = devices.add(
-            session,
-            agent_id,
-            DEMO_NAME,
-            scopes=list(devices.DEFAULT_SCOPES),
-            space_id=spaces[0].space_id if spaces else None,
-            handle=DEMO_HANDLE,
-            by="marvain up",
-        ).token
+        try:
+            token = devices.add(
+                session,
+                agent_id,
+                DEMO_NAME,
+                scopes=list(devices.DEFAULT_SCOPES),
+                space_id=spaces[0].space_id if spaces else None,
+                handle=DEMO_HANDLE,
+                by="marvain up",
+            ).token
+        except Conflict:
+            # It was deleted, and its handle is nobody's for ever.
+            log.info("demo.deleted", handle=DEMO_HANDLE)
+            return False
     else:
         if device.revoked_at is not None:
             log.info("demo.revoked", handle=DEMO_HANDLE, by=device.revoked_by)

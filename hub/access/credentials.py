@@ -21,7 +21,7 @@ from sqlmodel import Session
 
 from hub import audit
 from hub.access import changes, projection
-from hub.access.decide import BAD_CREDENTIALS, NOT_AUTHORIZED
+from hub.access.decide import BAD_CREDENTIALS, NOT_AUTHORIZED, SERVER_UNAVAILABLE
 from hub.access.principals import BROWSER_PREFIX, INTEGRATION_PREFIX, Kind, kind_of
 from hub.errors import NotFound
 from hub.settings import HUB_USERNAME
@@ -76,7 +76,11 @@ class Authenticated:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """No entry. `code` is CONNACK's: 4 for a wrong name or secret, 5 when the secret is right but no longer counts."""
+    """No entry. `code` is CONNACK's: 4 for a wrong name or secret, 5 when the secret is right but no longer counts.
+
+    At a CONNECT it is 3 while the agent is disabled: the secret will count again, and devices that were told 5 would
+    never try again.
+    """
 
     reason: str
     code: int
@@ -162,7 +166,10 @@ def _authenticate(rows: list[Any], username: str, password: str, now: datetime) 
     hashes += [_DUMMY] * (_TRIES - len(rows))
     for index, stored in enumerate(hashes):
         if verify_secret(password, stored) and index < len(rows):
-            return _verdict(rows[index], username, now)
+            verdict = _verdict(rows[index], username, now)
+            if isinstance(verdict, Refused) and verdict.reason == _disabled_trouble(rows[index]):
+                return Refused(verdict.reason, SERVER_UNAVAILABLE)
+            return verdict
     return Refused("wrong username or password", BAD_CREDENTIALS)
 
 
@@ -339,6 +346,10 @@ def _revoked_trouble(row: Any) -> str:
         by = f" by {row.revoked_by}" if row.revoked_by else ""
         why = f": {row.revoked_reason}" if row.revoked_reason else ""
         return f"this {row.kind} was revoked on {_when(row.revoked_at)}{by}{why}"
+    return _disabled_trouble(row)
+
+
+def _disabled_trouble(row: Any) -> str:
     return f"the agent {row.agent_name} is disabled" if row.agent_disabled else ""
 
 

@@ -72,5 +72,17 @@ class Outcome:
     ) -> None:
         """Refuse a message: counted, shown to people, and told to the device once per batch, reason and id."""
         self.refusals.append(Refusal(handle, "message", incoming.topic, reason, incoming.received_at))
+        self.decline(handle, incoming, reason, epoch=epoch, message_id=message_id)
+
+    def decline(
+        self,
+        handle: str,
+        incoming: Incoming,
+        reason: str,
+        *,
+        epoch: int | None = None,
+        message_id: str | None = None,
+    ) -> None:
+        """Tell the device alone that its message is not taken: nobody else is to know that there was one."""
         denied = messages.Denied("message", incoming.topic, reason, epoch, message_id)
         self.denied.setdefault((handle, incoming.topic, message_id or reason), denied)

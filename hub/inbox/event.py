@@ -13,7 +13,10 @@ from hub_protocol import messages
 
 
 def handle(session: Session, accepted: Sequence[Accepted[messages.Event]], outcome: Outcome) -> None:
-    """Store a batch of events; one that names a space which its agent does not have is refused alone."""
+    """Store a batch of events; one that names a space which its agent does not have is refused alone.
+
+    So is one of a private space, and one of a device that stands in such a space: it leaves no trace at all.
+    """
     named_spaces = _spaces(session, accepted)
     private = spaces.private_among(session, {*named_spaces.values(), *(one.sender.space_id for one in accepted)})
     new: list[events.NewEvent] = []
@@ -28,8 +31,8 @@ def handle(session: Session, accepted: Sequence[Accepted[messages.Event]], outco
                 )
                 continue
             space_id = named
-        if space_id in private:
-            outcome.refuse(known.handle, one.incoming, spaces.PRIVATE, message_id=one.message.id)
+        if space_id in private or one.sender.space_id in private:
+            outcome.decline(known.handle, one.incoming, spaces.PRIVATE, message_id=one.message.id)
             continue
         new.append(
             events.NewEvent(

@@ -21,7 +21,7 @@ def handle(session: Session, accepted: Sequence[Accepted[messages.Telemetry]], o
             continue  # the broker kept it: nobody knows when it was measured
         known = one.sender.known
         if one.sender.space_id in private:
-            outcome.refuse(known.handle, one.incoming, spaces.PRIVATE)
+            outcome.decline(known.handle, one.incoming, spaces.PRIVATE)
             continue
         try:
             read = samples.read(one.message, one.incoming.received_at)

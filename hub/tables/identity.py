@@ -34,6 +34,16 @@ class Space(SQLModel, table=True):
     revision: int = Field(default=1, sa_column_kwargs=default("1"))
 
 
+class RetiredSpace(SQLModel, table=True):
+    """A space that was deleted, for the events that happened there."""
+
+    __tablename__ = "retired_spaces"
+    space_id: uuid.UUID = Field(primary_key=True)
+    agent_id: uuid.UUID = Field(foreign_key="agents.agent_id", ondelete="CASCADE")
+    name: str
+    retired_at: datetime = created()
+
+
 class User(SQLModel, table=True):
     """Somebody who may sign in."""
 

@@ -66,7 +66,7 @@ class Event(SQLModel, table=True):
     __table_args__ = (UniqueConstraint("device_id", "message_id"),)
     event_id: uuid.UUID = new_uuid_key()
     agent_id: uuid.UUID = Field(foreign_key="agents.agent_id", ondelete="CASCADE")
-    space_id: uuid.UUID | None = Field(default=None, foreign_key="spaces.space_id", ondelete="CASCADE")
+    space_id: uuid.UUID | None = None  # of a space that may be gone: `retired_spaces` has its name
     device_id: uuid.UUID | None = Field(default=None, foreign_key="devices.device_id", ondelete="SET NULL")
     person_id: uuid.UUID | None = Field(default=None, foreign_key="people.person_id", ondelete="SET NULL")
     type: str

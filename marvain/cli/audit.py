@@ -144,7 +144,11 @@ def verify(
 
 
 def _chain(session: Session, ref: str | None) -> UUID:
-    return HUB_CHAIN if ref == _HUB else identity.find_agent(session, ref).agent_id
+    """The chain of that agent or of the hub; an agent that was deleted is found by its id."""
+    if ref == _HUB:
+        return HUB_CHAIN
+    known = [anchor.chain for anchor, _ in log.heads(session) if str(anchor.chain) == (ref or "").lower()]
+    return known[0] if known else identity.find_agent(session, ref).agent_id
 
 
 def _name(chain: UUID) -> str:

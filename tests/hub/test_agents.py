@@ -1,14 +1,12 @@
 """Agents: who may make, switch off and delete one; and that nothing of one that is off or gone is let in."""
 
-import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import text
 
-from hub import agents, audit, devices, events, identity, integrations
-from hub.access import credentials, principals
+from hub import agents, audit, commands, devices, events, identity, integrations, outbox
+from hub.access import changes, credentials, principals
 from hub.errors import Conflict, Forbidden, Invalid, NotFound
 from hub.tables import Agent, AgentMembership, User
 
@@ -80,6 +78,9 @@ def test_one_that_is_off_lets_nobody_in(session, agent, owner, say) -> None:
     for username, token in (("porch", added.token), ("ext_node-red", bearer.token)):
         assert isinstance(credentials.authenticate(session, username, token, now), credentials.Refused)
         assert principals.load(session, username, ROOT) is None
+    assert credentials.authenticate(session, "porch", added.token, now).code == 3, "a device goes on trying"
+    with pytest.raises(Conflict):
+        commands.request(session, added.device, "ping", {}, by="ann")
     outcome = say((f"{added.device.handle}/event/door", {"id": "e1", "epoch": 3, "payload": {}}))
     assert outcome.refusals
     assert events.page(session, agent.agent_id).items == []
@@ -90,53 +91,33 @@ def test_one_that_is_off_lets_nobody_in(session, agent, owner, say) -> None:
     assert isinstance(credentials.authenticate(session, "porch", added.token, now), credentials.Authenticated)
 
 
-def test_deleting_takes_its_typed_name(session, agent, owner) -> None:
-    for typed in ("", "home", "Hom"):
-        with pytest.raises(Invalid) as refused:
-            agents.delete(session, agent.agent_id, typed, by="ann")
-        assert refused.value.field == "typed"
-    assert not session.get_one(Agent, agent.agent_id).disabled
+def test_what_is_open_ends_for_those_concerned_alone(database) -> None:
+    with database.transaction() as session:
+        home, garden = (Agent(name=name) for name in ("Home", "Garden"))
+        session.add_all([home, garden])
+        session.flush()
+        porch = devices.add(session, home.agent_id, "Porch", scopes=["*"], by="ann").device
+        devices.add(session, garden.agent_id, "Pump", scopes=["*"], by="ann")
+        integrations.add(session, home.agent_id, "Node-RED", by="ann")
+        ping = commands.request(session, porch, "ping", {}, by="ann", ttl_s=600)
+    with database.listen("marvain_access") as listener:
+        with database.transaction() as session:
+            agents.set_disabled(session, home.agent_id, disabled=True, by="ann")
+        [news] = [one for one in listener.wait(10) if "revoked" in one.payload]
+    change = {one.username: one.reason for one in changes.read_all(news.payload)}
+    assert change == dict.fromkeys(["porch", "ext_node-red"], "the agent Home was disabled by ann")
+    with database.transaction() as session:
+        assert commands.get(session, home.agent_id, ping.command_id).status == "expired"
+        outbox.claim(session, 500)
+        agents.set_disabled(session, home.agent_id, disabled=False, by="ann")
+    with database.transaction() as session:
+        assert principals.load(session, "porch", ROOT) is not None
 
 
-def test_a_deleted_one_is_gone_at_once_and_removed_bit_by_bit(session, agent, owner, say, monkeypatch) -> None:
-    home = agent.agent_id
-    added = devices.add(session, home, "Porch", scopes=["*"], by="ann")
-    say(*((f"porch/event/t{n}", {"id": f"e{n}", "epoch": 1, "payload": {}}) for n in range(7)))
-    lost = agents.delete(session, agent.agent_id, "Home", by="ann@example.org")
-    assert (lost.devices, lost.events, lost.members) == (1, 7, 1)
-    now = datetime.now(UTC)
-    assert isinstance(credentials.authenticate(session, "porch", added.token, now), credentials.Refused)
-    with pytest.raises(NotFound):
-        agents.view(session, owner.user_id, agent.agent_id)
-    monkeypatch.setattr(agents, "PURGE_AT_ONCE", 3)
-    left = [agents.remaining(session, agent.agent_id)]
-    while agents.purge(session):
-        left.append(agents.remaining(session, agent.agent_id))
-    assert left == sorted(left, reverse=True)
-    assert left[-1] == 0
-    assert len(left) > 3
-    session.expunge_all()
-    assert session.get(Agent, home) is None
-    with pytest.raises(Conflict):
-        devices.add(session, _other(session), "Other", handle="porch", scopes=[], by="eve")
-    assert devices.propose_handle(session, "Porch") == "porch-2"
-    assert audit.entries(session, home)[0].action == "agent.deleted", "the audit stays"
-    assert audit.entries(session, None)[0].action == "agent.deleted"
-
-
-def _other(session) -> uuid.UUID:
-    other = Agent(name="Elsewhere")
-    session.add(other)
+def test_the_first_agent_is_never_one_that_is_being_deleted(session, agent) -> None:
+    agent.disabled, agent.deleted_at = True, datetime.now(UTC)
     session.flush()
-    return other.agent_id
-
-
-def test_nothing_of_another_agent_is_removed_with_it(session, agent, say, make_device) -> None:
-    other = _other(session)
-    make_device("Shed", agent_id=other)
-    say(("shed/event/x", {"id": "e", "epoch": 1, "payload": {}}))
-    agents.delete(session, agent.agent_id, "Home", by="ann")
-    while agents.purge(session):
-        pass
-    assert len(events.page(session, other).items) == 1
-    assert session.execute(text("SELECT count(*) FROM devices")).scalar_one() == 1
+    assert identity.list_agents(session) == []
+    with pytest.raises(NotFound):
+        identity.find_agent(session, str(agent.agent_id))
+    assert identity.ensure_first_agent(session) != agent

@@ -1,5 +1,6 @@
 """Spaces: refused first; and in a private one nothing is stored, and everybody who tries is told."""
 
+import threading
 from datetime import UTC, datetime
 
 import pytest
@@ -83,6 +84,64 @@ def test_a_space_with_events_takes_its_typed_name(session, agent, space, make_de
     spaces.delete(session, agent.agent_id, space.space_id, "Hall", by="ann")
     session.expire_all()
     assert devices.find(session, agent.agent_id, device.device_id).space_id is None
+    [event] = events.page(session, agent.agent_id).items
+    assert event.space_name == "Hall", "what happened there stays, under its name"
+    [entry] = audit.entries(session, agent.agent_id, subject_id=space.space_id)
+    assert (entry.action, entry.before) == ("space.deleted", {"name": "Hall", "devices": ["porch"]})
+
+
+def test_a_private_space_is_not_deleted(session, agent, space) -> None:
+    spaces.change(session, agent.agent_id, space.space_id, privacy_mode=True, by="ann")
+    with pytest.raises(Conflict, match="private"):
+        spaces.delete(session, agent.agent_id, space.space_id, "Hall", by="ann")
+    spaces.change(session, agent.agent_id, space.space_id, privacy_mode=False, by="ann")
+    spaces.delete(session, agent.agent_id, space.space_id, by="ann")
+
+
+def test_nobody_else_learns_what_a_private_space_did_not_take(session, agent, space, make_device, say) -> None:
+    make_device("Porch", space_id=space.space_id)
+    make_device("Shed")
+    spaces.create(session, agent.agent_id, "Kitchen", by="ann")
+    spaces.change(session, agent.agent_id, space.space_id, privacy_mode=True, by="ann")
+    session.info.clear()
+    outcome = say(
+        ("porch/event/door", {"id": "own", "epoch": 1, "payload": {}}),
+        # What stands in a private space cannot talk out of it.
+        ("porch/event/door", {"id": "elsewhere", "epoch": 1, "payload": {}, "space": "Kitchen"}),
+        ("shed/event/door", {"id": "named", "epoch": 1, "payload": {}, "space": "Hall"}),
+        ("shed/event/door", {"id": "open", "epoch": 1, "payload": {}}),
+        ("porch/telemetry/warmth", b"21.5"),
+    )
+    # With its id, so that an outbox does not send it for ever.
+    assert {denied.id for denied in outcome.denied.values()} == {"own", "elsewhere", "named", None}
+    assert outcome.receipts == {"shed": ["open"]}
+    assert outcome.refusals == []
+    told = [items for (_, feed, _), items in session.info["feed"].items() if feed in {"events", "denials"}]
+    assert [item["handle"] for items in told for item in items.values()] == ["shed"]
+
+
+def test_once_the_switch_is_turned_nothing_comes_after_it(database) -> None:
+    with database.transaction() as session:
+        agent = Agent(name="Home")
+        session.add(agent)
+        session.flush()
+        space_id = spaces.create(session, agent.agent_id, "Hall", by="ann").space_id
+    turned = threading.Event()
+
+    def turn() -> None:
+        with database.transaction() as session:
+            spaces.change(session, agent.agent_id, space_id, privacy_mode=True, by="ann")
+        turned.set()
+
+    with database.transaction() as session:
+        assert spaces.private_among(session, [space_id, None]) == set()
+        thread = threading.Thread(target=turn)
+        thread.start()
+        # Whoever has looked, and is about to store, holds the switch.
+        assert not turned.wait(0.3)
+    thread.join(10)
+    with database.transaction() as session:
+        assert spaces.private_among(session, [space_id]) == {space_id}
 
 
 def test_an_empty_space_just_goes(session, agent, space) -> None:

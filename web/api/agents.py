@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from sqlmodel import Session
 
-from hub import agents
+from hub import agent_deletion, agents
 from hub.access.callers import PersonCaller
 from hub.agents import ABOUT_MAX, NAME_MAX, AgentView
 from hub.errors import Forbidden
@@ -111,7 +111,7 @@ def change(own_id: UUID, asked: AgentChange, caller: CurrentPerson, session: Db)
 def delete(own_id: UUID, name: TypedName, caller: CurrentPerson, session: Db) -> Response:
     """Delete it for good: gone at once, and removed in the background."""
     _mine(session, caller, own_id, "owner")
-    agents.delete(session, own_id, name, by=caller.label)
+    agent_deletion.delete(session, own_id, name, by=caller.label)
     return Response(status_code=204)
 
 

@@ -100,7 +100,7 @@ def change(space_id: UUID, asked: SpaceChange, access: Writer, session: Db) -> S
 
 @router.delete("/{space_id}", status_code=204)
 def delete(space_id: UUID, access: Writer, session: Db, name: TypedName = "") -> Response:
-    """Remove it with its events; its devices are then in no space."""
+    """Remove it; its devices are then in no space, its events stay."""
     spaces.delete(session, access.agent_id, space_id, name, by=access.label)
     return Response(status_code=204)
 

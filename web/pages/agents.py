@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Form, Request, Response
 from sqlmodel import Session
 
-from hub import agents
+from hub import agent_deletion, agents
 from hub.agents import ABOUT_MAX, NAME_MAX, AgentView
 from hub.errors import Conflict, Forbidden, HubError, NotFound
 from web.dependencies import CurrentVisitor, Db, MaybeAgent
@@ -121,7 +121,7 @@ def delete(
 ) -> Response:
     """Delete it for good."""
     try:
-        agents.delete(session, agent.agent_id, typed, by=visitor.label)
+        agent_deletion.delete(session, agent.agent_id, typed, by=visitor.label)
     except HubError as error:
         if error.field != "typed":
             raise
@@ -140,7 +140,7 @@ def _list(
     errors: dict[str, str] | None = None,
 ) -> Response:
     found = agents.of_user(session, user_id)
-    going = {one.agent_id: agents.remaining(session, one.agent_id) for one in found if one.deleted_at}
+    going = {one.agent_id: agent_deletion.remaining(session, one.agent_id) for one in found if one.deleted_at}
     return render(
         request,
         "agents.html",
@@ -171,7 +171,7 @@ def _one(
         "agent.html",
         status_code=status,
         agent=agent,
-        losses=agents.losses(session, agent.agent_id) if agent.role == "owner" else None,
+        losses=agent_deletion.losses(session, agent.agent_id) if agent.role == "owner" else None,
         typed=typed or {"name": agent.name, "about": agent.about},
         errors=errors or {},
         name_max=NAME_MAX,

@@ -119,9 +119,13 @@ def test_a_revoked_device_is_told_by_whom_and_why(session: Session, device: Devi
 
 def test_a_disabled_agents_devices_stay_outside(session: Session, agent: Agent, device: Device) -> None:
     token = credentials.issue_for_device(session, device)
+    came_in = credentials.authenticate(session, "lamp", token, NOW)
+    assert isinstance(came_in, Authenticated)
     agent.disabled = True
     session.flush()
-    assert credentials.authenticate(session, "lamp", token, NOW) == Refused("the agent Home is disabled", 5)
+    # A session that is open is over; who connects is told to try again later.
+    assert credentials.recheck(session, came_in.credential_id, NOW) == Refused("the agent Home is disabled", 5)
+    assert credentials.authenticate(session, "lamp", token, NOW) == Refused("the agent Home is disabled", 3)
     assert principals.load(session, "lamp", ROOT) is None
 
 
