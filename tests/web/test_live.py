@@ -84,7 +84,7 @@ async def test_a_guest_may_listen_to_the_agent_and_to_nothing_else(
     assert answer["url"] == "/mqtt"
     assert answer["username"] == answer["client_id"]
     assert answer["rev"] == 3
-    feeds = ("presence", "devices", "events", "commands", "denials")  # and no samples, which guests may not read
+    feeds = ("presence", "devices", "events", "commands")  # no samples and no refusals, which guests may not read
     assert answer["topics"] == [*(f"marvain/v1/ui/{home}/{feed}" for feed in feeds), "marvain/v1/hub/status"]
     life = datetime.fromisoformat(answer["expires_at"]) - datetime.fromisoformat(answer["now"])
     assert life == credentials.BROWSER_LIFETIME
@@ -96,6 +96,22 @@ async def test_a_guest_may_listen_to_the_agent_and_to_nothing_else(
     assert all(subscribe(principal, topic).allowed for topic in answer["topics"])
     assert not subscribe(principal, f"marvain/v1/ui/{elsewhere}/+").allowed
     assert not subscribe(principal, "marvain/v1/ui/+/+").allowed
+    assert not subscribe(principal, f"marvain/v1/ui/{home}/denials").allowed
+
+
+async def test_a_guest_who_missed_something_is_told_no_refusals(
+    new_client: NewClient, make_user: MakeUser, enter: Enter, database: Database, home: uuid.UUID
+) -> None:
+    with database.transaction() as session:
+        feed.tell(session, home, "denials", "denials.new", {"n": 1})
+        feed.tell(session, home, "events", "events.new", {"event_id": "e"})
+    asked = {"agent": str(home), "rev": 0}
+    told = {}
+    for role in ("guest", "member"):
+        browser = new_client(token=enter(make_user(f"{role}@example.org", role)))
+        gap = (await browser.get("/live/since", params=asked)).json()
+        told[role] = (gap["rev"], sorted(one["type"] for one in gap["messages"]))
+    assert told == {"guest": (2, ["events.new"]), "member": (2, ["denials.new", "events.new"])}
 
 
 async def test_only_the_own_credential_is_renewed(
