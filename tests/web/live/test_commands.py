@@ -135,7 +135,7 @@ def test_a_command_runs_before_ones_eyes_while_one_types(
     expect(page.get_by_text("a key is 1 to 63")).to_be_visible()
     page.locator("[name=key]").first.fill("colour")
     page.locator("[name=value]").first.fill("red")
-    page.get_by_role("button", name="Save", exact=True).click()
+    page.locator("#config").get_by_role("button", name="Save", exact=True).click()
     expect(page.locator('tr[data-key="colour"]')).to_contain_text("applied")
     expect(page.locator('tr[data-key="own"]')).to_contain_text("its own")
     lamp.leave()
