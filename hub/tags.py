@@ -89,7 +89,10 @@ def change_many(
     given, taken = {check_tag(tag) for tag in add}, {check_tag(tag) for tag in remove}
     _hold(session, device_ids)
     rows = session.execute(
-        text("SELECT device_id, handle FROM devices WHERE agent_id = :agent AND device_id = ANY(:ids) ORDER BY handle"),
+        text(
+            "SELECT device_id, handle FROM devices WHERE agent_id = :agent AND device_id = ANY(:ids) "
+            "AND deleted_at IS NULL ORDER BY handle"
+        ),
         {"agent": agent_id, "ids": list(device_ids)},
     ).all()
     if len(rows) != len(set(device_ids)):

@@ -205,3 +205,12 @@ def test_a_thousand_devices_are_asked_in_a_moment(session, agent):
     batch = batches.send(session, agent.agent_id, plan, by="ann", now=began)
     assert batches.view(session, agent.agent_id, batch.batch_id).counts == {"queued": 1000}
     assert datetime.now(UTC) - began < timedelta(seconds=10)
+
+
+def test_a_deleted_device_is_neither_tagged_nor_reached(session, three, agent):
+    devices.delete(session, three[0], "Attic", by="ann")
+    with pytest.raises(NotFound):
+        tags.change_many(session, agent.agent_id, [three[0].device_id], add=["x"], by="ann")
+    plan = batches.plan(session, agent.agent_id, Wish("command", "lamps", {}, "ping"))
+    assert [device.handle for device in plan.targets] == ["barn", "cellar"]
+    assert plan.skipped == []
