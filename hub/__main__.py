@@ -19,6 +19,7 @@ from hub.errors import HubError
 from hub.inbox import router
 from hub.inbox.consumer import Consumer
 from hub.inbox.envelope import Outcome
+from hub.inbox.gate import Gate, Limits
 from hub.inbox.tally import Tally
 from hub.mqtt import HubClient
 from hub.one_hub import OneHub
@@ -30,6 +31,7 @@ from hub.settings import Settings
 from hub.sweeper import Sweeper
 from hub.telemetry.live import LiveSamples
 from hub.telemetry.upkeep import Upkeep
+from hub.warden import Warden
 from hub_protocol.catalogue import encode
 from hub_protocol.messages import Receipt
 from hub_protocol.topics import Topics
@@ -54,11 +56,19 @@ class Hub:
         self._broken: str | None = None
         # The embedded broker counts by itself, whatever passes through it.
         tally = None if settings.broker == "embedded" else Tally(database, settings.root)
-        self._consumer = Consumer(database, settings.root, self._stored, tally)
+        limits = Limits(
+            settings.device_messages_per_second,
+            settings.device_messages_at_once,
+            settings.device_garbage_per_minute,
+            settings.device_calm_s,
+        )
+        gate = Gate(limits)
+        self._consumer = Consumer(database, settings.root, self._stored, tally, gate=gate)
         self._client = HubClient(
             settings, password, router.subscriptions(settings.root), self._consumer.put, self._connected
         )
         self._publisher = Publisher(database, self._client)
+        self._warden = Warden(database, gate, limits, self._client, settings.root)
         self._sweeper = Sweeper(database, self._heard_since)
         self._pulse = Pulse(database, self._client)
         self._purger = Purger(database)
@@ -76,6 +86,7 @@ class Hub:
             "sweeper": self._sweeper.run,
             "pulse": self._pulse.run,
             "purger": self._purger.run,
+            "warden": self._warden.run,
             "live samples": self._live_samples.run,
             "telemetry upkeep": self._upkeep.run,
             "consumer": lambda: self._consumer.run(self._client),
@@ -95,6 +106,7 @@ class Hub:
             self._sweeper,
             self._pulse,
             self._purger,
+            self._warden,
             self._live_samples,
             self._upkeep,
             self._publisher,

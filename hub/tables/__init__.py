@@ -23,6 +23,7 @@ from hub.tables.delivery import (
     FeedRevision,
     IdempotencyKey,
     OutboxMessage,
+    Quarantine,
     RetainedTopic,
 )
 from hub.tables.devices import Command, CommandStep, Credential, Device, DevicePresence, RetiredHandle
@@ -106,6 +107,7 @@ __all__ = [
     "Person",
     "PersonalToken",
     "Presence",
+    "Quarantine",
     "RemoteDeviceMap",
     "RetainedTopic",
     "RetiredHandle",
