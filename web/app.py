@@ -24,6 +24,7 @@ from web.pages import (
     agents,
     audit,
     batches,
+    dead_letters,
     device_commands,
     device_config,
     device_page,
@@ -102,6 +103,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(join.router)
     app.include_router(agents.router)
     app.include_router(audit.router)
+    app.include_router(dead_letters.router)
     app.include_router(integrations.router)
     app.include_router(integration_roles.router)
     app.include_router(api.router)

@@ -3,15 +3,14 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Final, Protocol
 
 import structlog
 from psycopg.errors import DeadlockDetected, LockNotAvailable, QueryCanceled, ReadOnlySqlTransaction
-from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
+from hub import dead_letters
 from hub.database import Database
 from hub.inbox import router
 from hub.inbox.envelope import Incoming, Outcome
@@ -141,18 +140,14 @@ class Consumer:
         while not self._stopping.is_set():
             try:
                 with self._database.transaction() as session:
-                    session.execute(
-                        text(
-                            "INSERT INTO dead_letters (topic, payload, error, received_at, parked_at) "
-                            "VALUES (:topic, :payload, :error, :received_at, :now)"
-                        ),
-                        {
-                            "topic": incoming.topic.replace("\0", "�"),
-                            "payload": incoming.payload,
-                            "error": f"{type(cause).__name__}: {cause}"[:2000].replace("\0", "�"),
-                            "received_at": incoming.received_at,
-                            "now": datetime.now(UTC),
-                        },
+                    dead_letters.park(
+                        session,
+                        incoming.topic,
+                        incoming.payload,
+                        f"{type(cause).__name__}: {cause}",
+                        incoming.received_at,
+                        direction="in",
+                        handle=incoming.topic.removeprefix(self._prefix).partition("/")[0],
                     )
             except SQLAlchemyError as failure:
                 log.warning("inbox.database_away", error=type(failure).__name__)

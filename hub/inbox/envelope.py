@@ -23,6 +23,8 @@ class Incoming:
     retained: bool
     received_at: datetime
     delivery: tuple[int, int, int] = (0, 0, 0)
+    # A dead letter that is tried again: it says nothing about the device's connection of now.
+    retried: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,9 @@ def process(session: Session, batch: Sequence[Incoming], root: str) -> Outcome:
         if sender is None or sender.revoked:
             outcome.refuse(topic.handle, incoming, "there is no device with this handle that may speak")
             continue
+        if incoming.retried:
+            accepted.setdefault(topic.kind, []).append(Accepted(incoming, sender, topic.levels, message))
+            continue
         before = evidence[topic.handle]
         heard = _heard(topic.kind, incoming, message)
         if presence.is_stale(before, heard.epoch):

@@ -91,7 +91,7 @@ class Quarantine(SQLModel, table=True):
 
 
 class DeadLetter(SQLModel, table=True):
-    """A message that could not be stored, with its error."""
+    """A message that could not be stored (`in`) or that no broker took (`out`), with its error."""
 
     __tablename__ = "dead_letters"
     dead_letter_id: int | None = numbered()
@@ -100,6 +100,12 @@ class DeadLetter(SQLModel, table=True):
     error: str
     received_at: datetime = Field(sa_type=TIMESTAMPTZ)
     parked_at: datetime = created()
+    agent_id: uuid.UUID | None = Field(default=None, foreign_key="agents.agent_id", ondelete="CASCADE")
+    device_id: uuid.UUID | None = Field(default=None, foreign_key="devices.device_id", ondelete="SET NULL")
+    direction: str = Field(default="in", sa_column_kwargs=default("'in'"))
+    retain: bool = Field(default=False, sa_column_kwargs=FALSE)
+    tries: int = Field(default=1, sa_column_kwargs=default("1"))
+    tried_at: datetime | None = moment()
 
 
 class IdempotencyKey(SQLModel, table=True):

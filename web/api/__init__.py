@@ -9,6 +9,7 @@ from web.api import (
     batches,
     commands,
     config,
+    dead_letters,
     description,
     devices,
     enrol,
@@ -43,6 +44,7 @@ for part in (
     members,
     tokens,
     audit,
+    dead_letters,
     description,
 ):
     router.include_router(part.router)
