@@ -21,6 +21,7 @@ from hub.inbox.consumer import Consumer
 from hub.inbox.envelope import Outcome
 from hub.inbox.gate import Gate, Limits
 from hub.inbox.tally import Tally
+from hub.janitor import Janitor
 from hub.mqtt import HubClient
 from hub.one_hub import OneHub
 from hub.outbox import Message
@@ -72,6 +73,7 @@ class Hub:
         self._sweeper = Sweeper(database, self._heard_since)
         self._pulse = Pulse(database, self._client)
         self._purger = Purger(database)
+        self._janitor = Janitor(database)
         self._live_samples = LiveSamples(database, self._client)
         self._upkeep = Upkeep(database, settings)
 
@@ -86,6 +88,7 @@ class Hub:
             "sweeper": self._sweeper.run,
             "pulse": self._pulse.run,
             "purger": self._purger.run,
+            "janitor": self._janitor.run,
             "warden": self._warden.run,
             "live samples": self._live_samples.run,
             "telemetry upkeep": self._upkeep.run,
@@ -106,6 +109,7 @@ class Hub:
             self._sweeper,
             self._pulse,
             self._purger,
+            self._janitor,
             self._warden,
             self._live_samples,
             self._upkeep,

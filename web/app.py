@@ -21,6 +21,7 @@ from web.pages import (
     access_sessions,
     access_try,
     account_tokens,
+    agent_retention,
     agents,
     audit,
     batches,
@@ -102,6 +103,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(people.router)
     app.include_router(join.router)
     app.include_router(agents.router)
+    app.include_router(agent_retention.router)
     app.include_router(audit.router)
     app.include_router(dead_letters.router)
     app.include_router(integrations.router)

@@ -32,6 +32,7 @@ from hub.tables.groups import BatchSkip, CommandBatch, DeviceConfig, DeviceConfi
 from hub.tables.identity import (
     Agent,
     AgentMembership,
+    AgentRetention,
     ForeignSignIn,
     OneTimeLink,
     PersonalToken,
@@ -67,6 +68,7 @@ __all__ = [
     "Action",
     "Agent",
     "AgentMembership",
+    "AgentRetention",
     "AgentToken",
     "AuditChain",
     "AuditEntry",
