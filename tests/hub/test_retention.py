@@ -156,7 +156,7 @@ def test_more_than_one_step_is_removed_in_several(database, session, agent, devi
 
 
 def test_weeks_do_not_fill_the_database(database, session, agent, device):
-    """Time travel: each day brings as much as the one before; what is kept for two days (samples for seven) stops growing."""
+    """Time travel: each day brings as much as the one before; what is kept stops growing in the end."""
     keep(session, agent.agent_id, 2)
     session.commit()
     stop = threading.Event()
