@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from types import FrameType
 from typing import Final
 
+import psycopg
 import structlog
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
@@ -184,7 +185,7 @@ def main() -> int:
     except HubError as error:
         log.error("hub.cannot_start", reason=error.message)
         return EX_CONFIG
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, psycopg.Error) as error:
         log.error("hub.database_away", error=type(error).__name__)
         return EX_UNAVAILABLE
     one_hub = OneHub(database)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
+import psycopg
 import structlog
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
@@ -52,10 +53,18 @@ class Publisher:
 
     def listen(self) -> None:
         """Turn notifications into wake-ups until stopped."""
-        with self._database.listen(outbox.CHANNEL) as listener:
-            while not self._stopping.is_set():
-                if listener.wait(1.0) or listener.reconnected:
-                    self._wake.set()
+        while not self._stopping.is_set():
+            try:
+                listener = self._database.listen(outbox.CHANNEL)
+            except psycopg.OperationalError as error:  # away at the very start; afterwards it comes back by itself
+                log.warning("outbox.database_away", error=type(error).__name__)
+                self._stopping.wait(RETRY_S)
+                continue
+            with listener:
+                self._wake.set()
+                while not self._stopping.is_set():
+                    if listener.wait(1.0) or listener.reconnected:
+                        self._wake.set()
 
     def run(self) -> None:
         """Publish until stopped, then once more for what was written last."""

@@ -96,7 +96,7 @@ class World:
         self._server = EmbeddedPostgres(folder / "postgres")
         (folder / "postgres").mkdir()
         self._server.prepare()
-        self._add("postgres", lambda log: self._server.spawn(log))
+        self._add("postgres", self._server.spawn)
         wait_until(self._postgres_is_up, "postgres", 60)
         migrations.migrate(self._server.url)
         self.database = Database(self._server.url, application_name="the faults test")
