@@ -20,7 +20,7 @@ from hub.inbox.waiting import Waiting
 
 log = structlog.get_logger(__name__)
 
-BATCH: Final = 500
+BATCH: Final = 2_000
 BATCH_BYTES: Final = 8 * 1024**2
 RETRY_S: Final = 0.5
 # So often the same messages may meet somebody else's lock, or take too long, before they are looked at one by one.
