@@ -1,6 +1,7 @@
 """The adapter's own MQTT client: commands to the plugin and their answers, words to devices, retained topics purged."""
 
 import queue
+import socket
 import threading
 import time
 import uuid
@@ -60,6 +61,8 @@ class Control:
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
         client.on_subscribe = lambda *_: self._connected.set()
+        # Each command waits for an answer: nothing is gained by waiting for more to send along.
+        client.on_socket_open = lambda _client, _data, sock: sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._client = client
 
     def open(self) -> None:
