@@ -70,6 +70,8 @@ class Adapter:
         self._closed = threading.Event()
         self._report_at = 0.0
         self._inventory = Inventory(self._root)
+        # Called before it is asked who is connected and what is subscribed.
+        self.catch_up: Callable[[], object] = lambda: None
         self.health = Health()
         self._held = Held(self._root, self.health, subscriptions, is_away)
 
@@ -213,6 +215,7 @@ class Adapter:
             self._look_at = 0.0
             names |= self._held.accounts.keys() | wanted.keys()
         ends = {change.username: change for change in heard if change.kind != "changed"}
+        self.catch_up()
         left = self._held.bring(control, names, wanted, secrets, ends, interrupted)
         self._carried(secrets.keys() - set(left), spent)
         return left
@@ -286,6 +289,7 @@ class Adapter:
         def is_more(left: int) -> bool:
             return listener is not None and self._is_more(listener, left)
 
+        self.catch_up()
         left_over = self._held.bring(control, concerned, wanted, secrets, {}, is_more, attach=True)
         self._carried(secrets.keys() - set(left_over), spent)
         if is_whole and not left_over:
