@@ -46,7 +46,7 @@ BESIDE = 5
 class Times:
     """Seconds from commit to effect; None for what had no effect in time. `closed` counts sessions that were ended.
 
-    `gap_s` is the longest time between two probes, where there were probes: what a figure may be too high by. `cpu_s` is
+    `gap_s` is the longest time between two probes, where there were any: what a figure may be too high by. `cpu_s` is
     the processor time that the broker's processes took meanwhile, probes and all.
     """
 
@@ -174,7 +174,7 @@ class Loud:
         async def reached(name: str, filter_: str) -> float | None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(WITHIN_S):
-                    while not await self.peers[name].subscribe(filter_):
+                    while not await self.peers[name].subscribe(filter_):  # noqa: ASYNC110 - asks a broker
                         await asyncio.sleep(ASK_EVERY_S)
                     return time.perf_counter() - began
             return None

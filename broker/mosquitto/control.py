@@ -62,7 +62,7 @@ class Control:
         client.on_message = self._on_message
         client.on_subscribe = lambda *_: self._connected.set()
         # Each command waits for an answer: nothing is gained by waiting for more to send along.
-        client.on_socket_open = lambda _client, _data, sock: sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client.on_socket_open = _send_at_once
         self._client = client
 
     def open(self) -> None:
@@ -191,6 +191,11 @@ class Control:
             self._answers.put(answers)
         elif message.retain and message.payload:
             self._retained[topic] = len(message.payload)
+
+
+def _send_at_once(_client: paho.Client, _data: Any, sock: Any) -> None:
+    if isinstance(sock, socket.socket):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _portions(commands: Sequence[Command]) -> Iterator[list[Command]]:

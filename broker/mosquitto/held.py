@@ -106,8 +106,8 @@ class Held:
         steps = Steps(self._shared)
         for name in names:
             known = (self.accounts.get(name), wanted.get(name), self._seen.get(name))
-            facts = (secrets.get(name), ends.get(name), self._subscriptions, self._is_away(name), attach)
-            mend = steps.add(Name(name, *known, *facts))
+            asked = (secrets.get(name), ends.get(name), self._subscriptions)
+            mend = steps.add(Name(name, *known, *asked, is_away=self._is_away(name), attach=attach))
             self._health.note(name, mend)
         self._have_shared(control, shared, steps.needed)
         self._refuse(control, steps, wanted)
