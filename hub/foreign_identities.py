@@ -91,18 +91,7 @@ def user_of(session: Session, claims: Claims, now: datetime) -> User:
     user = known or _by_address(session, claims, now)
     if user.disabled:
         raise Forbidden("This account is disabled. Ask an admin of this hub.")
-    if known is None:
-        user = _link(session, user, claims)
-    audit.record(
-        session,
-        None,
-        by=Actor(user.email or str(user.user_id), "person"),
-        action="user.signed_in",
-        subject=user.email or str(user.user_id),
-        subject_id=user.user_id,
-        after={"issuer": claims.issuer},
-    )
-    return user
+    return _link(session, user, claims) if known is None else user
 
 
 def _linked(session: Session, claims: Claims) -> User | None:

@@ -31,7 +31,7 @@ def _enter(
     if visitor is not None:
         sign_in.sign_out(session, visitor.session_id)
     agent = request.headers.get("user-agent", "")
-    token = sign_in.start_session(session, user, _address(request), agent, now)
+    token = sign_in.start_session(session, user, _address(request), agent, now, way="a link")
     response = redirect(request, _START, message=f"Welcome, {user.display_name or user.email}.")
     set_session_cookie(response, request, settings, token)
     return response

@@ -46,7 +46,7 @@ def add(
     password = sys.stdin.readline().rstrip("\r\n") if password_stdin else None
     with database(instance) as opened, opened.transaction() as session:
         home = identity.find_agent(session, agent)
-        person = identity.create_user(session, email, name, password)
+        person = identity.create_user(session, email, name, password, by=BY)
         given = identity.join(session, home.agent_id, person, role, by=BY)
         link = _link(session, instance, person) if password is None else None
         facts = {
