@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Form, Request, Response
 from sqlmodel import Session
 
-from hub import identity, sign_in
+from hub import foreign_identities, identity, sign_in
 from hub.access import personal_tokens
 from hub.errors import Conflict, Invalid, NotFound
 from hub.sign_in import LinkView, SignInRefused, Visitor
@@ -201,6 +201,13 @@ def end_session(
     return response
 
 
+@router.post("/account/identity/unlink")
+def unlink(request: Request, session: Db, visitor: CurrentVisitor, issuer: Text = "") -> Response:
+    """Sign in with a provider no more."""
+    foreign_identities.unlink(session, visitor.user.user_id, issuer, by=visitor.label)
+    return redirect(request, "/account", message="That identity no longer brings anybody in.")
+
+
 def _link(session: Session, token: str, now: Now, *purposes: str) -> LinkView:
     view = sign_in.peek_link(session, token, now)
     if view is None or view.purpose not in purposes:
@@ -233,11 +240,14 @@ def _account(
     status_code: int = 200,
 ) -> Response:
     tokens = personal_tokens.of_user(session, visitor.user.user_id)
+    held = session.get_one(User, visitor.user.user_id)
     return render(
         request,
         "account.html",
         status_code=status_code,
         errors=errors or {},
         sessions=sign_in.sessions_of(session, visitor.user.user_id, now),
+        identities=foreign_identities.of_user(session, visitor.user.user_id),
+        has_password=held.password_hash is not None,
         tokens=[one for one in tokens if one.revoked_at is None and one.expires_at > now],
     )
