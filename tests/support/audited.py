@@ -84,7 +84,8 @@ def _is_no_change(statement: str) -> bool:
 
 
 # A stream comes to be, and tells its newest value, with the samples; to have it forgotten is somebody's act.
-NO_CHANGE: Final = (r"^(INSERT INTO|UPDATE) telemetry_streams",)
+# And that somebody was here is no change of theirs.
+NO_CHANGE: Final = (r"^(INSERT INTO|UPDATE) telemetry_streams", r"SET last_(seen|seen_at|used_at) = ")
 
 
 def _writer() -> str | None:
