@@ -109,6 +109,7 @@ def furnish(session: Session) -> tuple[dict[str, str], dict[str, str], Agent, Ag
         user_id=user.user_id, token_hash=uuid.uuid4().hex, expires_at=datetime.now(UTC).replace(year=2999)
     )
     session.add(signed_in)
+    session.flush()
     names["page"], secrets["page"], _ = credentials.issue_for_session(session, signed_in, datetime.now(UTC))
     return names, secrets, home, other
 

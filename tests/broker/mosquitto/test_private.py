@@ -269,9 +269,11 @@ def test_what_many_have_each_of_its_own_is_taken_from_all_at_once_and_can_be_giv
     observer = house.device()
     with house.database.transaction() as session:
         ids = [by_handle(session, one).device_id for one in (observer, clients[0])]
-    save_role(house, None, ("subscribe", "d/+/own/#"), devices=(ids[0],), name="Observers")
+    heard = [("subscribe", f"d/{one.device.handle}/own/#") for one in added]
+    save_role(house, None, *heard, devices=(ids[0],), name="Observers")
     save_role(house, None, ("subscribe", "d/{handle}/+"), devices=(ids[1],), name="Wide")
-    assert may_subscribe(observer, f"{ROOT}/d/+/own/#")
+    for _, filter_ in heard:
+        assert may_subscribe(observer, f"{ROOT}/{filter_}")
     assert may_subscribe(clients[0], clients[0].topic("+"))
     role = save_role(house, role, devices=tuple(one.device.device_id for one in added), name="Each")
     began = time.monotonic()
@@ -318,6 +320,7 @@ def page(house):
             user_id=user.user_id, token_hash=f"{time.monotonic_ns():064x}", expires_at=now + timedelta(hours=1)
         )
         session.add(signed_in)
+        session.flush()
         username, password, _ = credentials.issue_for_session(session, signed_in, now)
     return username, password, signed_in.session_id
 
