@@ -6,18 +6,21 @@ from uuid import UUID
 from fastapi import APIRouter, Form, Request, Response
 from sqlmodel import Session
 
-from hub import foreign_identities, identity, sign_in
+from hub import audit, foreign_identities, identity, sign_in
 from hub.access import personal_tokens
 from hub.errors import Conflict, Invalid, NotFound
 from hub.sign_in import LinkView, SignInRefused, Visitor
 from hub.tables import User
 from web.dependencies import CurrentVisitor, Db, MaybeAgent, MaybeVisitor, Now, WebSettings
+from web.pages.change_words import in_words
 from web.security import forget_session_cookie, set_session_cookie
 from web.templating import local_path, redirect, render
 
 router = APIRouter()
 Text = Annotated[str, Form()]
 _START = "/devices"
+# What happened to the account, as far back as its page tells.
+_CHANGES = 15
 
 
 def _address(request: Request) -> str:
@@ -249,5 +252,6 @@ def _account(
         sessions=sign_in.sessions_of(session, visitor.user.user_id, now),
         identities=foreign_identities.of_user(session, visitor.user.user_id),
         has_password=held.password_hash is not None,
+        changes=[in_words(entry) for entry in audit.entries(session, None, subject_id=held.user_id, limit=_CHANGES)],
         tokens=[one for one in tokens if one.revoked_at is None and one.expires_at > now],
     )
