@@ -84,8 +84,12 @@ def _is_no_change(statement: str) -> bool:
 
 
 # A stream comes to be, and tells its newest value, with the samples; to have it forgotten is somebody's act.
-# And that somebody was here is no change of theirs.
-NO_CHANGE: Final = (r"^(INSERT INTO|UPDATE) telemetry_streams", r"SET last_(seen|seen_at|used_at) = ")
+# That somebody was here is no change of theirs, and what has had its time goes by itself.
+NO_CHANGE: Final = (
+    r"^(INSERT INTO|UPDATE) telemetry_streams",
+    r"SET last_(seen|seen_at|used_at) = ",
+    r"DELETE FROM \w+( AS \w+)? WHERE (\w+\.)?(created_at|expires_at) <",
+)
 
 
 def _writer() -> str | None:

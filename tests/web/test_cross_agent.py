@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from fastapi.routing import RouteContext, iter_route_contexts
 from sqlalchemy import text
 
-from hub import agents, batches, claims, commands, devices, enrolment, identity, integrations, tags
+from hub import agents, batches, claims, commands, dead_letters, devices, enrolment, identity, integrations, tags
 from hub.access import personal_tokens
 from hub.claims import ClaimDraft
 from hub.database import Database
@@ -90,6 +90,8 @@ def others(database: Database) -> Others:
         browser = UserSession(user_id=eve.user_id, token_hash="0" * 64, expires_at=now + timedelta(days=1))
         session.add(browser)
         session.flush()
+        dead_letters.park(session, "d/theirs", b"{}", "no", now, direction="out", handle=device.handle)
+        parked = session.execute(text("SELECT dead_letter_id FROM dead_letters")).scalar_one()
         return Others(
             agent.agent_id,
             added.token,
@@ -109,6 +111,7 @@ def others(database: Database) -> Others:
                 "session_id": str(browser.session_id),
                 "username": device.handle,
                 "stream": "warmth",
+                "dead_letter_id": str(parked),
             },
         )
 
