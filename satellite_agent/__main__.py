@@ -154,10 +154,13 @@ def run(config: Path | None, **flags: str | None) -> None:
     given = settings.gather(flags, os.environ, config)
     _log_to_stderr(given, "info")
     try:
-        daemon.run(settings.check(given, os.environ))
+        is_to_restart = daemon.run(settings.check(given, os.environ, config))
     except Refused as error:
         log.error("refused for good, so not trying again: %s", error)
         sys.exit(EXIT_REFUSED)
+    if is_to_restart:
+        # In the same process, so that whoever looks after it (systemd, a container) sees none end.
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - the command of this process
 
 
 @main.command()
@@ -192,7 +195,7 @@ def send(
     given = settings.gather(flags, os.environ, config)
     _log_to_stderr(given, "error")
     body = _parse_payload(sys.stdin.read() if payload == "-" else payload)
-    sent = _send(given, event_type, body, space, timeout_s)
+    sent = _send(given, config, event_type, body, space, timeout_s)
     if as_json:
         click.echo(json.dumps({"id": sent.id, "stored": sent.stored, "refused": sent.refused or None}))
     elif sent.stored:
@@ -258,7 +261,14 @@ def status(config: Path | None, as_json: bool, **flags: str | None) -> None:  # 
     sys.exit(0 if facts["connection"] == "online" else EXIT_UNAVAILABLE)
 
 
-def _send(given: settings.Given, event_type: str, payload: dict[str, Any], space: str | None, timeout_s: float) -> Sent:
+def _send(
+    given: settings.Given,
+    config: Path | None,
+    event_type: str,
+    payload: dict[str, Any],
+    space: str | None,
+    timeout_s: float,
+) -> Sent:
     folder = settings.locate(given, os.environ)
     request = {"do": "send", "type": event_type, "payload": payload, "space": space, "timeout_s": timeout_s}
     give_up_at = time.monotonic() + _SOCKET_WITHIN_S
@@ -274,7 +284,7 @@ def _send(given: settings.Given, event_type: str, payload: dict[str, Any], space
         if reached:
             break
         try:
-            return daemon.send(settings.check(given, os.environ), event_type, payload, space, timeout_s)
+            return daemon.send(settings.check(given, os.environ, config), event_type, payload, space, timeout_s)
         except AlreadyRunning:
             if time.monotonic() >= give_up_at:
                 raise

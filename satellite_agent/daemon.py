@@ -18,13 +18,15 @@ from satellite_agent.outbox import OutboxError
 from satellite_agent.receipts import DEFAULT_TIMEOUT_S, Sent
 from satellite_agent.settings import Settings
 from satellite_agent.state import StateDir, StateUnwritable
-from satellite_agent.verbs.registry import VERBS
 
 log = logging.getLogger(__name__)
 
 
-def run(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT. Raises `Refused` when the hub does not want it, `StateError` at the start."""
+def run(settings: Settings) -> bool:
+    """Run until SIGTERM or SIGINT (False), or until the hub asks for a new process (True).
+
+    Raises `Refused` when the hub does not want it, `StateError` and `SettingsError` at the start.
+    """
     os.umask(0o077)
     try:
         state = StateDir(settings.state_dir)
@@ -33,10 +35,9 @@ def run(settings: Settings) -> None:
             "%s; epochs go by the time, unsent events do not survive a restart, send and status do not work", error
         )
         with contextlib.closing(open_database(None, settings.handle)) as db:
-            asyncio.run(_daemon(settings, db, None))
-        return
+            return asyncio.run(_daemon(settings, db, None))
     with state, contextlib.closing(open_database(state.database, settings.handle)) as db:
-        asyncio.run(_daemon(settings, db, state))
+        return asyncio.run(_daemon(settings, db, state))
 
 
 def send(settings: Settings, event_type: str, payload: dict[str, Any], space: str | None, timeout_s: float) -> Sent:
@@ -50,8 +51,8 @@ def send(settings: Settings, event_type: str, payload: dict[str, Any], space: st
             return asyncio.run(_send(settings, db, state, event_type, payload, space, timeout_s))
 
 
-async def _daemon(settings: Settings, db: sqlite3.Connection, state: StateDir | None) -> None:
-    agent = Agent(settings, db, Epochs(state.epoch if state else None), VERBS)
+async def _daemon(settings: Settings, db: sqlite3.Connection, state: StateDir | None) -> bool:
+    agent = Agent(settings, db, Epochs(state.epoch if state else None))
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(note_loose_end)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -63,6 +64,7 @@ async def _daemon(settings: Settings, db: sqlite3.Connection, state: StateDir | 
             await agent.run()
         except Refused as error:
             raise Refused(refusal_text(error, agent)) from None
+    return agent.is_to_restart
 
 
 def note_loose_end(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -82,7 +84,7 @@ async def _send(
     space: str | None,
     timeout_s: float,
 ) -> Sent:
-    agent = Agent(settings, db, Epochs(state.epoch), VERBS)
+    agent = Agent(settings, db, Epochs(state.epoch))
     event_id = agent.send(event_type, payload, space)
     running = asyncio.create_task(agent.run())
     receipt = asyncio.create_task(agent.answer(event_id, timeout_s))

@@ -8,7 +8,7 @@ from typing import Final
 
 from satellite_agent.state import StateError
 
-_VERSION: Final = 2
+_VERSION: Final = 3
 _SCHEMA: Final = """
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 -- What the hub has not yet confirmed by a receipt. AUTOINCREMENT: a seq is never used twice, not even after a delete.
@@ -29,7 +29,7 @@ CREATE TABLE refused (
     body   BLOB NOT NULL,
     reason TEXT NOT NULL
 ) STRICT;
--- Commands of the last 24 hours. `reply` is NULL while the command runs.
+-- Commands until a day after their deadline. `reply` is NULL while the command runs.
 CREATE TABLE command (
     id          TEXT PRIMARY KEY,
     verb        TEXT NOT NULL,
@@ -47,8 +47,10 @@ CREATE TABLE sample (
     value  REAL NOT NULL
 ) STRICT;
 """
+# The hub's time, in seconds; 0: not known, for what an earlier version received.
+_EXPIRY: Final = "ALTER TABLE command ADD COLUMN expires_at INTEGER NOT NULL DEFAULT 0;"
 # What each older format lacks.
-_LATER: Final = {0: _SCHEMA + _SAMPLES, 1: _SAMPLES}
+_LATER: Final = {0: _SCHEMA + _SAMPLES + _EXPIRY, 1: _SAMPLES + _EXPIRY, 2: _EXPIRY}
 
 
 def open_database(path: Path | None, handle: str) -> sqlite3.Connection:

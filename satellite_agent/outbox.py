@@ -4,7 +4,7 @@ import secrets
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -30,6 +30,10 @@ class OutboxError(Exception):
     """The message could not be kept, so it was not taken; the message says why."""
 
 
+class DiskFull(OutboxError):
+    """The disk took no more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One message that waits: `name` is the event's type or the command's id; `body` lacks its epoch and seq."""
@@ -42,10 +46,21 @@ class Row:
 
 
 class Outbox:
-    """Rows of the table `outbox`. It is bounded: when it is full a new message is refused, never an old one dropped."""
+    """Rows of the table `outbox`. It is bounded: when it is full a new message is refused, never an old one dropped.
 
-    def __init__(self, db: sqlite3.Connection, *, max_rows: int = MAX_ROWS, max_bytes: int = MAX_BYTES) -> None:
+    `relieve` makes room on a full disk by giving up what is worth less, and says whether there was any of it.
+    """
+
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        *,
+        max_rows: int = MAX_ROWS,
+        max_bytes: int = MAX_BYTES,
+        relieve: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._db = db
+        self.relieve = relieve
         self._max_rows = max_rows
         self._max_bytes = max_bytes
         self._rows = self._bytes = 0
@@ -59,7 +74,13 @@ class Outbox:
         """Keep an event and return its id. Raises `BadName`, `Malformed` for a bad one and `OutboxError` when full."""
         check_level(event_type, "event type")
         event = Event(id=new_id(), epoch=MAX_SAFE_INTEGER, seq=MAX_SAFE_INTEGER, payload=payload, at=at, space=space)
-        self._add(event.id, "event", event_type, _checked("event", event))
+        body = _checked("event", event)
+        try:
+            self._add(event.id, "event", event_type, body)
+        except DiskFull:
+            if not self.relieve():
+                raise
+            self._add(event.id, "event", event_type, body)
         return event.id
 
     def add_reply(self, command_id: str, reply: Reply) -> str:
@@ -128,7 +149,8 @@ class Outbox:
                 "INSERT INTO outbox (id, kind, name, body) VALUES (?, ?, ?, ?)", (message_id, kind, name, body)
             )
         except sqlite3.OperationalError as error:  # a full or broken disk
-            raise OutboxError(f"the outbox cannot be written: {error}") from None
+            kind_of_error = DiskFull if error.sqlite_errorcode == sqlite3.SQLITE_FULL else OutboxError
+            raise kind_of_error(f"the outbox cannot be written: {error}") from None
         self._rows += 1
         self._bytes += len(body)
 

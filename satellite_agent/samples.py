@@ -1,5 +1,6 @@
 """Samples on disk until the broker has acknowledged them; when there are too many, the oldest go first."""
 
+import logging
 import sqlite3
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,8 @@ from hub_protocol.messages import SAMPLES_MAX, Sample
 from hub_protocol.topics import check_level
 from satellite_agent.database import transaction
 from satellite_agent.outbox import OutboxError
+
+log = logging.getLogger(__name__)
 
 MAX_ROWS: Final = 50_000
 # The hub refuses what is older than seven days.
@@ -34,20 +37,16 @@ class Samples:
         """Keep a sample. Raises `BadName`, `Malformed` for a bad one and `OutboxError` when the disk takes none."""
         check_level(stream, "stream")
         decode("telemetry", encode(Sample(at, value)))  # asks the hub's own rules
+        row = (stream, (at - _EPOCH) // _MICROSECOND, value)
         try:
-            with transaction(self._db):
-                self._db.execute(
-                    "INSERT INTO sample (stream, at_us, value) VALUES (?, ?, ?)",
-                    (stream, (at - _EPOCH) // _MICROSECOND, value),
-                )
-                excess = max(0, self._rows + 1 - self._max_rows)
-                if excess:
-                    self._db.execute(
-                        "DELETE FROM sample WHERE seq IN (SELECT seq FROM sample ORDER BY seq LIMIT ?)", (excess,)
-                    )
+            try:
+                self._insert(row)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_FULL or not self.shed():
+                    raise
+                self._insert(row)
         except sqlite3.OperationalError as error:  # a full or broken disk
             raise OutboxError(f"the sample cannot be written: {error}") from None
-        self._rows += 1 - excess
 
     def take(self, now: datetime) -> dict[str, list[tuple[int, Sample]]]:
         """The oldest rows that the hub still wants, by stream, with their numbers; they stay until dropped."""
@@ -63,6 +62,29 @@ class Samples:
         with transaction(self._db):
             gone = sum(self._db.execute("DELETE FROM sample WHERE seq = ?", (seq,)).rowcount for seq in seqs)
         self._rows -= gone
+
+    def shed(self) -> bool:
+        """Give up the oldest, so that what counts more finds room on a full disk; False when there are none."""
+        most = max(1_000, self._rows // 4)
+        try:
+            sql = "DELETE FROM sample WHERE seq IN (SELECT seq FROM sample ORDER BY seq LIMIT ?)"
+            gone = self._db.execute(sql, (most,)).rowcount
+        except sqlite3.Error:  # not even that can be written
+            return False
+        self._rows -= gone
+        if gone:
+            log.warning("the disk is full: the %d oldest samples make room for what counts more", gone)
+        return gone > 0
+
+    def _insert(self, row: tuple[str, int, float]) -> None:
+        excess = max(0, self._rows + 1 - self._max_rows)
+        with transaction(self._db):
+            self._db.execute("INSERT INTO sample (stream, at_us, value) VALUES (?, ?, ?)", row)
+            if excess:
+                self._db.execute(
+                    "DELETE FROM sample WHERE seq IN (SELECT seq FROM sample ORDER BY seq LIMIT ?)", (excess,)
+                )
+        self._rows += 1 - excess
 
     def _forget(self, before: datetime) -> None:
         limit = (before - _EPOCH) // _MICROSECOND

@@ -8,7 +8,7 @@ import random
 import socket
 import sqlite3
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -32,7 +32,7 @@ from satellite_agent.samples import Samples
 from satellite_agent.samples import wire as wire_samples
 from satellite_agent.settings import Settings
 from satellite_agent.status import Status
-from satellite_agent.verbs.verb import Verb
+from satellite_agent.verbs.table import Table
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Parts:
 
     settings: Settings
     epochs: Epochs
-    verbs: Mapping[str, Verb]
+    verbs: Table
     outbox: Outbox
     samples: Samples
     commands: Commands
@@ -134,7 +134,7 @@ class Session:
             agent=f"marvain-satellite {__version__}",
             firmware=f"{platform.system()} {platform.release()}"[:120],
             capabilities={"hostname": socket.gethostname(), "machine": platform.machine(), "outbox": True},
-            verbs=[verb.announced() for verb in self._parts.verbs.values()],
+            verbs=self._parts.verbs.announced(),
             config_rev=self._parts.settable.rev,
             heartbeat_s=self._parts.settable.heartbeat_s,
         )

@@ -252,10 +252,14 @@ def state_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start(broker: Broker, state_dir: Path, tmp_path: Path) -> Iterator[Callable[..., Satellite]]:
-    """Start `marvain-satellite run`; the keywords replace flags."""
+    """Start `marvain-satellite run`; the keywords replace flags, `toml` is its config file."""
     started: list[Satellite] = []
 
-    def run(**flags: str) -> Satellite:
+    def run(toml: str = "", **flags: str) -> Satellite:
+        if toml:
+            config = tmp_path / f"satellite-{len(started)}.toml"
+            config.write_text(toml)
+            flags["config"] = str(config)
         chosen = {"hub": broker.url, "token": TOKEN, "state_dir": str(state_dir)} | flags
         arguments = [part for name, value in chosen.items() for part in (f"--{name.replace('_', '-')}", value)]
         satellite = Satellite(["run", *arguments], tmp_path / f"satellite-{len(started)}.log")
