@@ -26,19 +26,7 @@ class Args(msgspec.Struct, forbid_unknown_fields=True):
 
 def verb(tables: Mapping[str, Any]) -> Verb:
     """The verb for these actions by name; raises `ValueError` naming the one that is wrong."""
-    actions: dict[str, Action] = {}
-    for name, table in tables.items():
-        try:
-            actions[name] = msgspec.convert(table, Action)
-        except msgspec.ValidationError as error:
-            raise ValueError(f"{name}: {error}") from None
-    if not actions:
-        raise ValueError("names no action; each is a table [verbs.run_action.<name>]")
-    if len(actions) > _MOST_ACTIONS:
-        raise ValueError(f"names more than {_MOST_ACTIONS} actions")
-    for name, action in actions.items():
-        if fault := fault_of_name(name) or action.fault():
-            raise ValueError(f"{name}: {fault}")
+    actions = _read(tables)
 
     def run(args: Args, job: Job) -> dict[str, Any]:
         action = actions.get(args.name)
@@ -70,6 +58,22 @@ def verb(tables: Mapping[str, Any]) -> Verb:
         }
 
     return Verb("run_action", "high", Args, run, schema=_schema(actions))
+
+
+def _read(tables: Mapping[str, Any]) -> dict[str, Action]:
+    if not tables:
+        raise ValueError("names no action; each is a table [verbs.run_action.<name>]")
+    if len(tables) > _MOST_ACTIONS:
+        raise ValueError(f"names more than {_MOST_ACTIONS} actions")
+    actions: dict[str, Action] = {}
+    for name, table in tables.items():
+        try:
+            actions[name] = msgspec.convert(table, Action)
+        except msgspec.ValidationError as error:
+            raise ValueError(f"{name}: {error}") from None
+        if fault := fault_of_name(name) or actions[name].fault():
+            raise ValueError(f"{name}: {fault}")
+    return actions
 
 
 def _schema(actions: Mapping[str, Action]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Programs: bounded in time and output, deaf to the satellite's environment, and nothing of them is left."""
 
-import os
 import sys
 import threading
 import time
@@ -110,8 +109,8 @@ def test_an_input_that_nobody_reads_is_no_error():
 
 
 def test_no_descriptor_is_left_open():
-    before = len(os.listdir("/proc/self/fd"))
+    before = sum(1 for _ in Path("/proc/self/fd").iterdir())
     run("pass", stdin=b"x")
     with pytest.raises(VerbError):
         run("import time; time.sleep(9)", timeout_s=0.1)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert sum(1 for _ in Path("/proc/self/fd").iterdir()) == before

@@ -153,7 +153,7 @@ def test_odd_and_long_names_can_travel(home):
     folder = home / "sub"
     for number in range(300):
         (folder / f"{number:03}{'ü' * 120}").touch()
-    open(os.fsencode(folder) + b"/\xff\xfe", "w").close()
+    (folder / os.fsdecode(b"\xff\xfe")).touch()
     [listing] = registry.opened(
         {"list_directory": {"roots": [str(home)], "max_entries": 1000}}, closed=(), restarting=lambda _: None
     )
