@@ -17,6 +17,7 @@ from satellite_agent.connection import Backoff, Unreachable, connect
 from satellite_agent.epoch import Epochs
 from satellite_agent.outbox import Outbox
 from satellite_agent.receipts import Receipts, Sent
+from satellite_agent.reserve import Reserve
 from satellite_agent.samples import Samples
 from satellite_agent.session import Parts, Session
 from satellite_agent.settings import Settings
@@ -41,8 +42,10 @@ class Agent:
 
     def __init__(self, settings: Settings, db: sqlite3.Connection, epochs: Epochs) -> None:
         clock, to_send, to_greet = Clock(), asyncio.Event(), asyncio.Event()
-        self.samples = Samples(db)
-        self.outbox = Outbox(db, relieve=self.samples.shed)
+        reserve = Reserve(db)
+        reserve.keep()
+        self.samples = Samples(db, reserve=reserve)
+        self.outbox = Outbox(db, relieve=self.samples.shed, reserve=reserve)
         self.status = Status(settings, db)
         self.is_to_restart = False
         self._restarting: asyncio.Task[None] | None = None
@@ -69,6 +72,7 @@ class Agent:
             verbs=verbs,
             outbox=self.outbox,
             samples=self.samples,
+            reserve=reserve,
             commands=commands,
             clock=clock,
             status=self.status,

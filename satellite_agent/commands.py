@@ -233,7 +233,7 @@ class Commands:
                 failed = Reply("failed", epoch=1, code="bad_result", message=str(error)[:500])
                 return reply.code != failed.code and self._finish(command_id, verb, failed, command)
             except (sqlite3.Error, OutboxError) as error:
-                if is_last or not self._outbox.relieve():
+                if is_last or not self._outbox.make_room():
                     log.error("the reply to %s %s cannot be kept: %s", verb, command_id, error)
                     return False
             else:

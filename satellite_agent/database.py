@@ -62,6 +62,8 @@ def open_database(path: Path | None, handle: str) -> sqlite3.Connection:
             # FULL: a transaction is on the disk when it returns, so that what we say is stored survives a power cut.
             db.execute("PRAGMA synchronous = FULL")
             db.execute("PRAGMA cache_size = -512")
+            # A small log: on a full disk it is used again and again, and what it holds fits into the reserve.
+            db.execute("PRAGMA wal_autocheckpoint = 64")
             (version,) = db.execute("PRAGMA user_version").fetchone()
             if version in _LATER:
                 db.executescript(f"BEGIN IMMEDIATE; {_LATER[version]} PRAGMA user_version = {_VERSION}; COMMIT;")

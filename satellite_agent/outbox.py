@@ -16,6 +16,7 @@ from hub_protocol.errors import Malformed
 from hub_protocol.messages import MAX_SAFE_INTEGER, Event, Reply
 from hub_protocol.topics import Topics, check_level
 from satellite_agent.database import transaction
+from satellite_agent.reserve import Reserve
 
 Kind = Literal["event", "reply"]
 
@@ -48,7 +49,8 @@ class Row:
 class Outbox:
     """Rows of the table `outbox`. It is bounded: when it is full a new message is refused, never an old one dropped.
 
-    `relieve` makes room on a full disk by giving up what is worth less, and says whether there was any of it.
+    On a full disk `relieve` gives up what is worth less, and says whether there was any of it. `reserve` is for what
+    makes the outbox smaller in the end, receipts and replies: events must not use it up.
     """
 
     def __init__(
@@ -58,9 +60,11 @@ class Outbox:
         max_rows: int = MAX_ROWS,
         max_bytes: int = MAX_BYTES,
         relieve: Callable[[], bool] = lambda: False,
+        reserve: Reserve | None = None,
     ) -> None:
         self._db = db
-        self.relieve = relieve
+        self._relieve = relieve
+        self._reserve = reserve
         self._max_rows = max_rows
         self._max_bytes = max_bytes
         self._rows = self._bytes = 0
@@ -78,7 +82,7 @@ class Outbox:
         try:
             self._add(event.id, "event", event_type, body)
         except DiskFull:
-            if not self.relieve():
+            if not self._relieve():
                 raise
             self._add(event.id, "event", event_type, body)
         return event.id
@@ -115,14 +119,21 @@ class Outbox:
 
     def drop(self, ids: Iterable[str]) -> list[int]:
         """Forget what the hub has stored; returns the seqs that were there."""
-        dropped: list[tuple[int, int]] = []
-        with transaction(self._db):
-            for message_id in ids:
-                sql = "DELETE FROM outbox WHERE id = ? RETURNING seq, length(body)"
-                dropped.extend(self._db.execute(sql, (message_id,)).fetchall())
+        wanted = list(ids)
+        try:
+            dropped = self._delete(wanted)
+        except sqlite3.OperationalError as error:
+            # Without this a full disk could not even be told that there is less to keep.
+            if error.sqlite_errorcode != sqlite3.SQLITE_FULL or self._db.in_transaction or not self.make_room():
+                raise
+            dropped = self._delete(wanted)
         self._rows -= len(dropped)
         self._bytes -= sum(size for _, size in dropped)
         return [seq for seq, _ in dropped]
+
+    def make_room(self) -> bool:
+        """Find room on a full disk for a receipt or a reply; False when there is none."""
+        return self._relieve() or (self._reserve is not None and self._reserve.release())
 
     def set_aside(self, message_id: str, reason: str) -> list[int]:
         """The hub will never take this message: keep it apart with the reason; returns the seqs that were there."""
@@ -140,6 +151,14 @@ class Outbox:
         """The ids of the replies to a command that still wait."""
         sql = "SELECT id FROM outbox WHERE kind = 'reply' AND name = ?"
         return [row[0] for row in self._db.execute(sql, (command_id,))]
+
+    def _delete(self, ids: list[str]) -> list[tuple[int, int]]:
+        found: list[tuple[int, int]] = []
+        with transaction(self._db):
+            for message_id in ids:
+                sql = "DELETE FROM outbox WHERE id = ? RETURNING seq, length(body)"
+                found.extend(self._db.execute(sql, (message_id,)).fetchall())
+        return found
 
     def _add(self, message_id: str, kind: Kind, name: str, body: bytes) -> None:
         if not self.has_room(kind):

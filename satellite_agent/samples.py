@@ -1,5 +1,6 @@
 """Samples on disk until the broker has acknowledged them; when there are too many, the oldest go first."""
 
+import contextlib
 import logging
 import sqlite3
 from collections.abc import Iterable
@@ -11,6 +12,7 @@ from hub_protocol.messages import SAMPLES_MAX, Sample
 from hub_protocol.topics import check_level
 from satellite_agent.database import transaction
 from satellite_agent.outbox import OutboxError
+from satellite_agent.reserve import Reserve
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +26,9 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 class Samples:
     """Rows of the table `sample`. Unlike an event, a sample may be lost: the next one says more."""
 
-    def __init__(self, db: sqlite3.Connection, *, max_rows: int = MAX_ROWS) -> None:
+    def __init__(self, db: sqlite3.Connection, *, max_rows: int = MAX_ROWS, reserve: Reserve | None = None) -> None:
         self._db = db
+        self._reserve = reserve
         self._max_rows = max_rows
         self._rows = int(db.execute("SELECT count(*) FROM sample").fetchone()[0])
 
@@ -64,17 +67,25 @@ class Samples:
         self._rows -= gone
 
     def shed(self) -> bool:
-        """Give up the oldest, so that what counts more finds room on a full disk; False when there are none."""
-        most = max(1_000, self._rows // 4)
+        """Make room on a full disk for what counts more: the oldest samples go, by help of the reserve when even that
+        cannot be written. False when nothing went.
+        """
+        most, gone = max(1_000, self._rows // 4), 0
         try:
-            sql = "DELETE FROM sample WHERE seq IN (SELECT seq FROM sample ORDER BY seq LIMIT ?)"
-            gone = self._db.execute(sql, (most,)).rowcount
-        except sqlite3.Error:  # not even that can be written
-            return False
-        self._rows -= gone
+            gone = self._delete_oldest(most)
+        except sqlite3.Error:
+            if self._rows and self._reserve is not None and self._reserve.release():
+                with contextlib.suppress(sqlite3.Error):
+                    gone = self._delete_oldest(most)
         if gone:
             log.warning("the disk is full: the %d oldest samples make room for what counts more", gone)
         return gone > 0
+
+    def _delete_oldest(self, count: int) -> int:
+        sql = "DELETE FROM sample WHERE seq IN (SELECT seq FROM sample ORDER BY seq LIMIT ?)"
+        gone = self._db.execute(sql, (count,)).rowcount
+        self._rows -= gone
+        return gone
 
     def _insert(self, row: tuple[str, int, float]) -> None:
         excess = max(0, self._rows + 1 - self._max_rows)

@@ -28,6 +28,7 @@ from satellite_agent.delivery import Delivery
 from satellite_agent.epoch import Epochs
 from satellite_agent.outbox import Outbox, OutboxError, Row, wire
 from satellite_agent.receipts import Receipts
+from satellite_agent.reserve import Reserve
 from satellite_agent.samples import Samples
 from satellite_agent.samples import wire as wire_samples
 from satellite_agent.settings import Settings
@@ -56,6 +57,7 @@ class Parts:
     verbs: Table
     outbox: Outbox
     samples: Samples
+    reserve: Reserve
     commands: Commands
     clock: Clock
     status: Status
@@ -175,6 +177,7 @@ class Session:
                 last_forgot = uptime
                 with contextlib.suppress(sqlite3.Error):  # a full disk; the next hour tries again
                     self._parts.commands.forget_old()
+                self._parts.reserve.keep()
             self._pace_changed.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._heartbeat_s * random.uniform(0.9, 1.1)):  # noqa: S311 - to spread load

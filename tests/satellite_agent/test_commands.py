@@ -206,7 +206,7 @@ async def test_a_clock_that_jumps_a_year_ahead_runs_nothing_twice(db):
     assert bench.replies()[-1][1].status == "succeeded"
 
 
-# --- deadlines, progress, cancelling ------------------------------------------------------------------------------------
+# --- deadlines, progress, cancelling --------------------------------------------------------------------------------
 
 
 async def test_a_verb_that_looks_is_ended_at_its_deadline(db):
@@ -302,7 +302,7 @@ async def test_the_end_of_the_satellite_ends_what_runs(db):
     assert bench.replies()[-1][1].code == "interrupted"
 
 
-# --- the table of verbs -------------------------------------------------------------------------------------------------
+# --- the table of verbs ----------------------------------------------------------------------------------------------
 
 
 def test_what_was_not_opened_cannot_be_left_on():
