@@ -17,6 +17,7 @@ import msgspec
 from hub_protocol.errors import ProtocolError
 from satellite_agent import __version__, control, daemon, enrol, settings
 from satellite_agent.connection import Refused
+from satellite_agent.logs import log_to_file, log_to_stderr, printable
 from satellite_agent.outbox import OutboxError
 from satellite_agent.receipts import DEFAULT_TIMEOUT_S, Sent
 from satellite_agent.settings import SettingsError
@@ -137,7 +138,7 @@ def enrol_(
     given = settings.gather({"state_dir": state_dir}, os.environ)
     chosen = "state_dir" in given
     enrol.check_writable(Path(given["state_dir"]).expanduser() if chosen else settings.state_base(os.environ))
-    enrolled = enrol.enrol(claim, lambda words: click.echo(_printable(words), err=True), patience_s=timeout_s)
+    enrolled = enrol.enrol(claim, lambda words: click.echo(printable(words), err=True), patience_s=timeout_s)
     folder = settings.state_dir(given, os.environ, enrolled.handle)
     file = enrol.keep(folder, enrolled, ca_file)
     click.echo(f"{enrolled.handle} has its token, kept in {file}")
@@ -152,7 +153,8 @@ def run(config: Path | None, **flags: str | None) -> None:
     Exit codes: 0 stopped by a signal, 77 the hub refuses this device for good, 78 a setting is wrong, 1 another fault.
     """
     given = settings.gather(flags, os.environ, config)
-    _log_to_stderr(given, "info")
+    log_to_stderr(given, "info")
+    log_to_file(given)
     try:
         is_to_restart = daemon.run(settings.check(given, os.environ, config))
     except Refused as error:
@@ -193,7 +195,7 @@ def send(
     outbox for the next run because the hub did not answer in time, 77 and 78 as in run.
     """
     given = settings.gather(flags, os.environ, config)
-    _log_to_stderr(given, "error")
+    log_to_stderr(given, "error")
     body = _parse_payload(sys.stdin.read() if payload == "-" else payload)
     sent = _send(given, config, event_type, body, space, timeout_s)
     if as_json:
@@ -225,7 +227,7 @@ def telemetry(config: Path | None, stream: str, value: float, **flags: str | Non
     if not math.isfinite(value):
         _leave("value: must be a finite number", EXIT_USAGE)
     given = settings.gather(flags, os.environ, config)
-    _log_to_stderr(given, "error")
+    log_to_stderr(given, "error")
     folder = settings.locate(given, os.environ)
     try:
         answer = control.ask(folder / "control.sock", {"do": "telemetry", "stream": stream, "value": value}, 5.0)
@@ -321,34 +323,8 @@ def _left_behind(database: Path) -> dict[str, Any]:
         db.close()
 
 
-class _OneLine(logging.Formatter):
-    """One event, one line: what came over the wire cannot forge a second line or move the terminal's cursor."""
-
-    converter = staticmethod(time.gmtime)
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = super().format(record)
-        if record.exc_info:
-            return line
-        return _printable(line)
-
-
-def _printable(line: str) -> str:
-    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in line)
-
-
-def _log_to_stderr(given: settings.Given, default: str) -> None:
-    level = given.get("log_level", default).lower()
-    if level not in settings.LOG_LEVELS:
-        raise SettingsError("log_level", f"must be one of {', '.join(settings.LOG_LEVELS)}")
-    handler = logging.StreamHandler()
-    handler.setFormatter(_OneLine("%(asctime)sZ %(levelname)-7s %(message)s", "%Y-%m-%dT%H:%M:%S"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    logging.getLogger("satellite_agent").setLevel(level.upper())
-
-
 def _leave(text: str, code: int) -> NoReturn:
-    click.echo(f"marvain-satellite: {_printable(text)}", err=True)
+    click.echo(f"marvain-satellite: {printable(text)}", err=True)
     sys.exit(code)
 
 

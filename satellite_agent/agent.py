@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from hub_protocol.topics import Topics
+from satellite_agent import sources
 from satellite_agent.clock import Clock
 from satellite_agent.commands import Commands
 from satellite_agent.config import Settable
@@ -21,6 +22,7 @@ from satellite_agent.reserve import Reserve
 from satellite_agent.samples import Samples
 from satellite_agent.session import Parts, Session
 from satellite_agent.settings import Settings
+from satellite_agent.sources import Sources
 from satellite_agent.status import Status
 from satellite_agent.verbs import cancel, config, ping, registry
 from satellite_agent.verbs.table import Table
@@ -40,7 +42,7 @@ class Agent:
     config that is wrong.
     """
 
-    def __init__(self, settings: Settings, db: sqlite3.Connection, epochs: Epochs) -> None:
+    def __init__(self, settings: Settings, db: sqlite3.Connection, epochs: Epochs, *, measures: bool = True) -> None:
         clock, to_send, to_greet = Clock(), asyncio.Event(), asyncio.Event()
         reserve = Reserve(db)
         reserve.keep()
@@ -63,8 +65,15 @@ class Agent:
             ),
             opened,
         )
-        # The hub judges silence by the heartbeat of the last hello, so a change of it is said there.
-        settable = Settable(db, settings.heartbeat_s, to_greet.set, verbs=verbs, telemetry_s=settings.telemetry_s)
+
+        def changed() -> None:
+            # The hub judges silence by the heartbeat of the last hello, so a change of it is said there.
+            to_greet.set()
+            self._sources.settings_changed()
+
+        found = sources.read(settings.tables.get("telemetry", {}))
+        self._sources = Sources(found if measures else {}, self.measure, lambda: settable.telemetry_s)
+        settable = Settable(db, settings.heartbeat_s, changed, verbs=verbs, telemetry_s=settings.telemetry_s)
         commands = Commands(db, self.outbox, verbs, clock, to_send.set)
         self._parts = Parts(
             settings=settings,
@@ -87,6 +96,7 @@ class Agent:
 
     async def run(self) -> None:
         self._parts.commands.recover()
+        measuring = asyncio.create_task(self._sources.run())
         stopping, backoff = self._parts.stopping, Backoff()
         try:
             while not stopping.is_set():
@@ -101,6 +111,7 @@ class Agent:
                 if not stopping.is_set():
                     await self._wait(backoff, why, at_once=at_once)
         finally:
+            measuring.cancel()
             await self._parts.commands.close()
             self.status.stopped()
 

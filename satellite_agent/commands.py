@@ -1,7 +1,6 @@
 """Commands: each is remembered for a day, executed at most once, and answered as often as it is asked."""
 
 import asyncio
-import contextlib
 import logging
 import sqlite3
 import threading
@@ -14,6 +13,7 @@ import msgspec
 
 from hub_protocol.errors import Malformed
 from hub_protocol.messages import CANCEL, Command, Reply
+from satellite_agent import threads
 from satellite_agent.clock import Clock
 from satellite_agent.command_memory import Memory
 from satellite_agent.database import transaction
@@ -132,8 +132,8 @@ class Commands:
                 one.job.stop("interrupted", "the satellite stopped")
             one.task.cancel()
         await asyncio.gather(*(one.task for one in running), return_exceptions=True)
-        threads = [one.thread for one in running if one.thread is not None]
-        await asyncio.gather(*(asyncio.to_thread(thread.join, _TO_END_S) for thread in threads))
+        at_work = [one.thread for one in running if one.thread is not None]
+        await asyncio.gather(*(asyncio.to_thread(thread.join, _TO_END_S) for thread in at_work))
 
     async def _carry_out(self, name: str, command_id: str, command: Command) -> None:
         if command.expires_at <= self._clock.now() and not self._clock.is_known:
@@ -198,24 +198,11 @@ class Commands:
         return Reply("failed", epoch=1, code=fault.code, message=message)
 
     async def _in_thread(self, running: _Running, function: Callable[[], Reply]) -> Reply:
-        """Run it in a thread of its own, of which there are few. The satellite's end waits for none of them."""
+        """Run it in a thread, of which there are few; one that hangs keeps its place."""
         await self._slots.acquire()
-        loop, answer = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
-
-        def arrived(reply: Reply) -> None:
-            self._slots.release()
-            if not answer.done():
-                answer.set_result(reply)
-
-        def work() -> None:
-            reply = function()
-            with contextlib.suppress(RuntimeError):  # the loop is closed: the satellite has ended
-                loop.call_soon_threadsafe(arrived, reply)
-
-        running.thread = threading.Thread(target=work, name="verb", daemon=True)
-        running.thread.start()
-        reply: Reply = await answer
-        return reply
+        work = threads.start(function, self._slots.release)
+        running.thread = work.thread
+        return await work
 
     def _interrupted(self, command_id: str, verb: str) -> None:
         message = "the satellite stopped while this ran; it may have taken effect"

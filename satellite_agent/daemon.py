@@ -84,7 +84,7 @@ async def _send(
     space: str | None,
     timeout_s: float,
 ) -> Sent:
-    agent = Agent(settings, db, Epochs(state.epoch))
+    agent = Agent(settings, db, Epochs(state.epoch), measures=False)
     event_id = agent.send(event_type, payload, space)
     running = asyncio.create_task(agent.run())
     receipt = asyncio.create_task(agent.answer(event_id, timeout_s))
