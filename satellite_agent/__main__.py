@@ -8,6 +8,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -17,9 +18,12 @@ import msgspec
 from hub_protocol.errors import ProtocolError
 from satellite_agent import __version__, control, daemon, enrol, settings
 from satellite_agent.connection import Refused
+from satellite_agent.doctor import examine
+from satellite_agent.installing import install, uninstall
 from satellite_agent.logs import log_to_file, log_to_stderr, printable
 from satellite_agent.outbox import OutboxError
 from satellite_agent.receipts import DEFAULT_TIMEOUT_S, Sent
+from satellite_agent.service import ServiceError
 from satellite_agent.settings import SettingsError
 from satellite_agent.state import AlreadyRunning, StateError
 from satellite_agent.status import read_last_denied
@@ -52,7 +56,7 @@ class _Group(click.Group):
             _leave(f"no token yet: {error}", EXIT_UNAVAILABLE)
         except ProtocolError as error:
             _leave(str(error), EXIT_USAGE)
-        except (StateError, OutboxError, sqlite3.Error, OSError) as error:
+        except (StateError, ServiceError, OutboxError, sqlite3.Error, OSError) as error:
             _leave(str(error), EXIT_FAULT)
 
 
@@ -261,6 +265,30 @@ def status(config: Path | None, as_json: bool, **flags: str | None) -> None:  # 
                 shown = value.get("reason") if name == "last_denied" and isinstance(value, dict) else value
                 click.echo(f"{name.replace('_', ' '):16} {shown}")
     sys.exit(0 if facts["connection"] == "online" else EXIT_UNAVAILABLE)
+
+
+@main.command()
+@_shared
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each part.")
+def doctor(config: Path | None, as_json: bool, **flags: str | None) -> None:  # noqa: FBT001 - click passes it by name
+    """Look at config, disk, outbox, the way to the hub, log-in and clock, and say what to do.
+
+    Exit codes: 0 all is well (or worth a warning), 1 something is wrong.
+    """
+    verdicts = set()
+    for finding in examine(flags, os.environ, config):
+        verdicts.add(finding.verdict)
+        if as_json:
+            click.echo(json.dumps(asdict(finding)))
+            continue
+        click.echo(printable(f"{finding.verdict:4}  {finding.part:8}  {finding.told}"))
+        if finding.do:
+            click.echo(printable(f"{'':16}→ {finding.do}"))
+    sys.exit(EXIT_FAULT if "fail" in verdicts else 0)
+
+
+main.add_command(install)
+main.add_command(uninstall)
 
 
 def _send(

@@ -129,6 +129,13 @@ class Agent:
         self.is_to_restart = True
         self.stop()
 
+    def facts(self) -> dict[str, Any]:
+        """How it is, for `status` and `doctor`."""
+        ahead = self._parts.clock.ahead
+        return self.status.as_json(self.outbox.backlog, self.samples.backlog) | {
+            "clock_ahead_s": None if ahead is None else round(ahead.total_seconds(), 1)
+        }
+
     def send(self, event_type: str, payload: dict[str, Any], space: str | None = None) -> str:
         """Put an event into the outbox and return its id; raises `ProtocolError` or `OutboxError`."""
         event_id = self.outbox.add_event(event_type, payload, at=self._parts.clock.now(), space=space)

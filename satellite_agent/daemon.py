@@ -9,15 +9,17 @@ import sqlite3
 from typing import Any
 
 from hub_protocol.errors import ProtocolError
+from hub_protocol.topics import Topics
 from satellite_agent import control
 from satellite_agent.agent import Agent
-from satellite_agent.connection import Refused
+from satellite_agent.connection import Refused, connect
 from satellite_agent.database import open_database
 from satellite_agent.epoch import Epochs
 from satellite_agent.outbox import OutboxError
 from satellite_agent.receipts import DEFAULT_TIMEOUT_S, Sent
 from satellite_agent.settings import Settings
 from satellite_agent.state import StateDir, StateUnwritable
+from satellite_agent.systemd import Systemd
 
 log = logging.getLogger(__name__)
 
@@ -60,11 +62,32 @@ async def _daemon(settings: Settings, db: sqlite3.Connection, state: StateDir | 
     async with contextlib.AsyncExitStack() as stack:
         if state is not None:
             await stack.enter_async_context(control.serve(state.control, lambda request: _answer(agent, request)))
+        # Whether the hub is there says nothing about the start of this service.
+        await stack.enter_async_context(Systemd(os.environ).told(lambda: _in_a_line(agent)))
         try:
             await agent.run()
         except Refused as error:
             raise Refused(refusal_text(error, agent)) from None
     return agent.is_to_restart
+
+
+def knock(settings: Settings) -> None:
+    """Log in and out again without a word, when no daemon runs here; raises `Refused` or `Unreachable`."""
+
+    async def once(epoch: int) -> None:
+        async with connect(settings, Topics(settings.root), epoch):
+            pass
+
+    try:
+        with StateDir(settings.state_dir) as state:
+            asyncio.run(once(Epochs(state.epoch).next()))
+    except StateUnwritable:
+        asyncio.run(once(Epochs(None).next()))
+
+
+def _in_a_line(agent: Agent) -> str:
+    why = f": {agent.status.why}" if agent.status.why else ""
+    return f"{agent.status.connection}, epoch {agent.status.epoch}, {agent.outbox.backlog} waiting{why}"[:200]
 
 
 def note_loose_end(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -119,7 +142,7 @@ def _measure(agent: Agent, stream: str, value: float) -> control.Answer:
 async def _answer(agent: Agent, request: dict[str, Any]) -> control.Answer:
     match request:
         case {"do": "status"}:
-            return {"ok": True, "status": agent.status.as_json(agent.outbox.backlog, agent.samples.backlog)}
+            return {"ok": True, "status": agent.facts()}
         case {"do": "send", "type": str() as event_type, "payload": dict() as payload}:
             space, timeout_s = request.get("space"), request.get("timeout_s", DEFAULT_TIMEOUT_S)
             if not isinstance(space, str | None) or not isinstance(timeout_s, int | float):

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from satellite_agent.state import StateError
+from satellite_agent.state import StateError, give_to_owner
 
 _VERSION: Final = 3
 _SCHEMA: Final = """
@@ -58,6 +58,8 @@ def open_database(path: Path | None, handle: str) -> sqlite3.Connection:
     try:
         db = sqlite3.connect(path or ":memory:", isolation_level=None, timeout=5)
         try:
+            if path is not None:
+                give_to_owner(path)  # before there is a log, whose owner SQLite takes from here
             db.execute("PRAGMA journal_mode = WAL")
             # FULL: a transaction is on the disk when it returns, so that what we say is stored survives a power cut.
             db.execute("PRAGMA synchronous = FULL")

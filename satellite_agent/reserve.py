@@ -6,6 +6,8 @@ import sqlite3
 from pathlib import Path
 from typing import Final
 
+from satellite_agent.state import give_to_owner
+
 # Twice what the write-ahead log may hold: it has to move into the database before its own place can be used again.
 SIZE_BYTES: Final = 512 * 1024
 
@@ -28,6 +30,7 @@ class Reserve:
                 os.posix_fallocate(descriptor, 0, SIZE_BYTES)
             finally:
                 os.close(descriptor)
+            give_to_owner(self._path)
         except OSError:  # the disk is full already, or its file system cannot do so
             self._remove()
             return False

@@ -102,6 +102,8 @@ def gather(flags: Mapping[str, str | None], environ: Mapping[str, str], config: 
             present.pop("token", None)
             present.pop("token_file", None)
         given = present | given
+    if "token" not in given and "token_file" not in given and (handed_over := _credential(environ)):
+        given["token_file"] = str(handed_over)
     return given if "token" in given or "token_file" in given else _enrolled(given, environ) | given
 
 
@@ -239,6 +241,13 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _credential(environ: Mapping[str, str]) -> Path | None:
+    """The token as systemd hands it over (LoadCredential=)."""
+    folder = environ.get("CREDENTIALS_DIRECTORY")
+    file = Path(folder) / "token" if folder else None
+    return file if file is not None and file.is_file() else None
 
 
 def _enrolled(given: Given, environ: Mapping[str, str]) -> Given:

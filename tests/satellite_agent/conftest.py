@@ -278,7 +278,8 @@ def cli(state_dir: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run a command of the satellite to its end, on the test's state folder unless it names another."""
 
     def call(*arguments: str, stdin: str = "", env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        flags = [] if "--state-dir" in arguments or env else ["--state-dir", str(state_dir)]
+        has_none = "--state-dir" in arguments or env or arguments[0] == "uninstall"
+        flags = [] if has_none else ["--state-dir", str(state_dir)]
         return subprocess.run(
             [sys.executable, "-m", "satellite_agent", arguments[0], *flags, *arguments[1:]],
             capture_output=True,
