@@ -76,6 +76,7 @@ def _shared(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--ca-file", metavar="FILE", help="Certificate authority for mqtts:// and wss:// (default: the system's)."
         ),
+        click.option("--mqtt-version", metavar="VERSION", help="3.1.1 (default) or 5."),
         click.option("--root", metavar="TOPIC", help="Root of the hub's topics (default: marvain/v1)."),
         click.option("--state-dir", metavar="DIR", help="Where epoch, outbox and control socket are kept."),
         click.option("--heartbeat", metavar="SECONDS", help="Until the hub says otherwise (default: 15)."),

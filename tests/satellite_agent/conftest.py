@@ -42,6 +42,7 @@ class Broker:
 
     def __init__(self, folder: Path) -> None:
         self.port, self.ws_port = free_port(), free_port()
+        self.listens_on = [self.port, self.ws_port]
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._passwords = folder / "passwords"
@@ -92,8 +93,11 @@ class Broker:
             self._process.send_signal(signal.SIGHUP)
 
     def _answers(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+        for port in self.listens_on:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) != 0:
+                    return False
+        return True
 
 
 @dataclass(frozen=True)
