@@ -41,7 +41,7 @@ def test_one_that_is_gone_keeps_nothing_from_the_others():
         links = []
         for n in (1, 2):
             links.append(await asyncio.open_connection("127.0.0.1", port))
-            while len(halves) < n or not hasattr(halves[-1], "transport"):  # noqa: ASYNC110  (it is accepted soon)
+            while len(halves) < n or not hasattr(halves[-1], "transport"):  # noqa: ASYNC110 - the broker's own half
                 await asyncio.sleep(0)
         gone, other = halves
         gone.transport.abort()
