@@ -23,6 +23,7 @@ from hub.tables.delivery import (
     FeedRevision,
     IdempotencyKey,
     OutboxMessage,
+    Quarantine,
     RetainedTopic,
 )
 from hub.tables.devices import Command, CommandStep, Credential, Device, DevicePresence, RetiredHandle
@@ -31,6 +32,7 @@ from hub.tables.groups import BatchSkip, CommandBatch, DeviceConfig, DeviceConfi
 from hub.tables.identity import (
     Agent,
     AgentMembership,
+    AgentRetention,
     ForeignSignIn,
     OneTimeLink,
     PersonalToken,
@@ -66,6 +68,7 @@ __all__ = [
     "Action",
     "Agent",
     "AgentMembership",
+    "AgentRetention",
     "AgentToken",
     "AuditChain",
     "AuditEntry",
@@ -106,6 +109,7 @@ __all__ = [
     "Person",
     "PersonalToken",
     "Presence",
+    "Quarantine",
     "RemoteDeviceMap",
     "RetainedTopic",
     "RetiredHandle",

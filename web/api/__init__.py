@@ -9,6 +9,7 @@ from web.api import (
     batches,
     commands,
     config,
+    dead_letters,
     description,
     devices,
     enrol,
@@ -18,6 +19,7 @@ from web.api import (
     me,
     members,
     memories,
+    retention,
     spaces,
     telemetry,
     tokens,
@@ -34,6 +36,7 @@ for part in (
     heartbeat,
     telemetry,
     agents,
+    retention,
     spaces,
     devices,
     commands,
@@ -43,6 +46,7 @@ for part in (
     members,
     tokens,
     audit,
+    dead_letters,
     description,
 ):
     router.include_router(part.router)
