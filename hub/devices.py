@@ -65,6 +65,7 @@ class DeviceView:
     bound_s: float
     epoch: int
     source: str
+    flapping: bool
     hello: dict[str, Any]
     tags: list[str]
     last_command: dict[str, Any] | None
@@ -193,7 +194,8 @@ def overview(
             "SELECT d.device_id, d.handle, d.name, d.agent_id, d.space_id, s.name AS space_name, d.scopes, d.metadata,"
             " d.created_at, d.revision, d.revoked_at, d.revoked_by, d.revoked_reason, d.needs_enrolment,"
             " c.created_at AS token_created_at, p.epoch, p.verdict, p.why, p.since, p.heartbeat_s, p.last_heard_at,"
-            " p.last_hello_at, p.last_heartbeat_at, p.asleep_until, p.probes, p.probed_at, p.source, p.hello,"
+            " p.last_hello_at, p.last_heartbeat_at, p.asleep_until, p.probes, p.probed_at, p.source, p.flapping,"
+            " p.hello,"
             " ARRAY(SELECT t.tag FROM device_tags AS t WHERE t.device_id = d.device_id ORDER BY t.tag) AS tags,"
             " command.facts AS last_command, denial.facts AS last_denial"
             " FROM devices AS d JOIN device_presence AS p USING (device_id)"
