@@ -14,6 +14,7 @@ import dataclasses
 import math
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,18 +24,20 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import report
-from live_home import EACH, GROUPS, HUB_PASSWORD, Home, Page, furnish, in_group, running
+from live_home import EACH, GROUPS, HUB_PASSWORD, Home, Page, cpu_s, furnish, in_group, running
 from live_peers import Peer, Prober, connect
 from sqlmodel import Session
 
 from hub import devices, members, migrations, sessions
 from hub.access import roles
+from hub.access.roles import GrantDraft, RoleDraft
 from hub.database import Database
 from hub.settings import HUB_USERNAME
 from marvain.embedded_postgres import EmbeddedPostgres
 
 ROOT = "marvain/v1"
 WITHIN_S = 10.0
+ASK_EVERY_S = 0.1
 # Devices revoked while a long edit is under way.
 BESIDE = 5
 
@@ -43,12 +46,14 @@ BESIDE = 5
 class Times:
     """Seconds from commit to effect; None for what had no effect in time. `closed` counts sessions that were ended.
 
-    `gap_s` is the longest time between two probes, where there were probes: what a figure may be too high by.
+    `gap_s` is the longest time between two probes, where there were any: what a figure may be too high by. `cpu_s` is
+    the processor time that the broker's processes took meanwhile, probes and all.
     """
 
     seconds: list[float | None] = field(default_factory=list)
     closed: int = 0
     gap_s: float | None = None
+    cpu_s: float = 0.0
 
     def percentile(self, share: float) -> float:
         known = sorted(WITHIN_S if one is None else one for one in self.seconds)
@@ -57,7 +62,7 @@ class Times:
         return 1e3 * known[min(len(known) - 1, int(share * len(known)))]
 
 
-async def measure(home: Home, port: int) -> tuple[dict[str, Times], int]:
+async def measure(home: Home, port: int, pid: int) -> tuple[dict[str, Times], int]:
     """Times by kind of change, and how many sessions were cut off that none of them concerned."""
     x, ui = f"{ROOT}/x/{home.agent_id}", f"{ROOT}/ui/{home.agent_id}/devices"
     group_of = {name: group for group in range(GROUPS) for name in in_group(group)}
@@ -65,11 +70,12 @@ async def measure(home: Home, port: int) -> tuple[dict[str, Times], int]:
     for name, token in home.tokens.items():
         more = [f"{x}/group-{group_of[name]}"] if name in group_of else []
         more += [f"{ROOT}/d/{name}/own"] if name in in_group(GROUPS) else []
+        more += [f"{ROOT}/d/{name}/each"]
         accounts.append((name, token, [f"{ROOT}/d/{name}/cmd/+/+", f"{x}/all", *more]))
     accounts += [(page.username, page.password, [f"{ROOT}/ui/{home.agent_id}/#"]) for page in home.pages]
     peers = await connect(port, accounts)
     publisher = (await connect(port, [(HUB_USERNAME, HUB_PASSWORD, [])]))[HUB_USERNAME]
-    loud = Loud(home, peers, publisher)
+    loud = Loud(home, peers, publisher, pid)
     names = list(home.tokens)
     found = {
         "device revoked": await loud.cut(
@@ -116,7 +122,18 @@ async def measure(home: Home, port: int) -> tuple[dict[str, Times], int]:
         [(name, lambda session, name=name: revoke(session, name)) for name in names[-BESIDE:]]
     )
     found["role of 50 with {handle} edited"] = await editing
+    bearers = [name for name in names if peers[name].ended_at is None][:EACH]
+    found["right with {handle} given to 50"] = await loud.reach(
+        [(name, f"{ROOT}/d/{name}/more") for name in bearers],
+        lambda session: give(session, home, bearers),
+    )
     left = [name for name in names if peers[name].ended_at is None]
+    found["role of all others with {handle} edited"] = await loud.deafen(
+        [([(name, f"{ROOT}/d/{name}/each") for name in left], lambda session: empty(session, home, home.each))],
+        every_s=0.2,
+    )
+    # Mosquitto has sent them off.
+    peers.update(await connect(port, [(name, home.tokens[name], [f"{x}/all"]) for name in left]))
     found["role of all others edited"] = await loud.deafen(
         [([(name, f"{x}/all") for name in left], lambda session: empty(session, home, home.everybody))], every_s=0.2
     )
@@ -131,11 +148,12 @@ class Loud:
     home: Home
     peers: dict[str, Peer]
     publisher: Peer
+    pid: int
     concerned: set[str] = field(default_factory=set)
 
     async def cut(self, changes: list[tuple[str, Callable[[Session], object]]]) -> Times:
         """One after the other, each until its session has ended."""
-        times = Times()
+        times = Times(cpu_s=-cpu_s(self.pid))
         for name, change in changes:
             self.concerned.add(name)
             began = await asyncio.to_thread(self.home.at_commit, change)
@@ -145,6 +163,25 @@ class Loud:
             is_ours = peer.ended_at is not None and peer.ended_at >= began
             times.seconds.append(peer.ended_at - began if is_ours and peer.ended_at is not None else None)
             times.closed += peer.ended_at is not None
+        times.cpu_s += cpu_s(self.pid)
+        return times
+
+    async def reach(self, wanted: list[tuple[str, str]], change: Callable[[Session], object]) -> Times:
+        """One change; then until each (username, filter) may be subscribed to, asked again and again."""
+        spent = cpu_s(self.pid)
+        began = await asyncio.to_thread(self.home.at_commit, change)
+
+        async def reached(name: str, filter_: str) -> float | None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(WITHIN_S):
+                    while not await self.peers[name].subscribe(filter_):  # noqa: ASYNC110 - asks a broker
+                        await asyncio.sleep(ASK_EVERY_S)
+                    return time.perf_counter() - began
+            return None
+
+        times = Times(list(await asyncio.gather(*(reached(*one) for one in wanted))))
+        times.cpu_s = cpu_s(self.pid) - spent
+        times.closed = sum(self.peers[name].ended_at is not None for name, _ in wanted)
         return times
 
     async def deafen(
@@ -157,7 +194,7 @@ class Loud:
 
         `committed` is set once all changes are made.
         """
-        times = Times()
+        times = Times(cpu_s=-cpu_s(self.pid))
         wanted = [[(self.peers[name], topic) for name, topic in of_one] for of_one, _ in changes]
         topics = sorted({topic for of_one in wanted for _, topic in of_one})
         prober = Prober(self.publisher, topics, every_s)
@@ -180,6 +217,7 @@ class Loud:
             times.seconds += [None if end is None else end - start for end in ends]
             times.closed += sum(peer.ended_at is not None for peer, _ in of_one)
             self.concerned.update(peer.username for peer, _ in of_one)
+        times.cpu_s += cpu_s(self.pid)
         times.gap_s = prober.longest_gap_s
         await prober.stop()
         return times
@@ -201,6 +239,12 @@ def leave(session: Session, home: Home, page: Page) -> None:
     members.remove(session, home.agent_id, page.user_id, by_user_id=None, by="bench")
 
 
+def give(session: Session, home: Home, names: list[str]) -> None:
+    bearers = tuple(home.ids[name] for name in names)
+    draft = RoleDraft("More", "", (GrantDraft("subscribe", "d/{handle}/more"),), bearers)
+    roles.create(session, home.agent_id, draft, by="bench", open_topics=())
+
+
 def empty(session: Session, home: Home, role_id: uuid.UUID | None) -> None:
     assert role_id is not None
     role = roles.find(session, home.agent_id, role_id)
@@ -219,8 +263,8 @@ def run(broker: str, count: int) -> tuple[dict[str, Times], int]:
             migrations.migrate(url)
             database = Database(url)
             home = furnish(database, count)
-            with running(broker, url, folder) as port:
-                found = asyncio.run(measure(home, port))
+            with running(broker, url, folder) as (port, pid):
+                found = asyncio.run(measure(home, port, pid))
             database.close()
             return found
         finally:
@@ -244,6 +288,7 @@ def main() -> None:
                 f"{broker} p99 ms": of.percentile(0.99),
                 f"{broker} in time": f"{sum(one is not None for one in of.seconds)} of {len(of.seconds)}",
                 f"{broker} closed": of.closed,
+                f"{broker} CPU ms": 1e3 * of.cpu_s,
                 f"{broker} longest gap ms": "" if of.gap_s is None else 1e3 * of.gap_s,
             }
         if len(found) == 2:

@@ -51,6 +51,7 @@ class Home:
     group_roles: list[uuid.UUID] = field(default_factory=list)
     everybody: uuid.UUID | None = None
     own: uuid.UUID | None = None
+    each: uuid.UUID | None = None
     pages: list[Page] = field(default_factory=list)
 
     def at_commit(self, change: Callable[[Session], object]) -> float:
@@ -92,6 +93,8 @@ def furnish(database: Database, count: int) -> Home:
         bearers = tuple(home.ids[name] for name in in_group(GROUPS))
         draft = RoleDraft("Own", "", (GrantDraft("subscribe", "d/{handle}/own"),), bearers)
         home.own = roles.create(session, home.agent_id, draft, by="bench", open_topics=()).role.role_id
+        draft = RoleDraft("Each", "", (GrantDraft("subscribe", "d/{handle}/each"),), all_devices=True)
+        home.each = roles.create(session, home.agent_id, draft, by="bench", open_topics=()).role.role_id
         draft = RoleDraft("Everybody", "", (grant("all"),), all_devices=True)
         home.everybody = roles.create(session, home.agent_id, draft, by="bench", open_topics=()).role.role_id
     return home
@@ -105,9 +108,20 @@ def in_group(group: int) -> list[str]:
     return [f"d{number}" for number in range(3 * EACH + group * EACH, 3 * EACH + (group + 1) * EACH)]
 
 
+def cpu_s(pid: int) -> float:
+    """Processor time of a process and its children so far."""
+    spent = 0.0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if pid in {int(stat.parent.name), int(fields[1])}:
+                spent += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return spent
+
+
 @contextlib.contextmanager
-def running(broker: str, database_url: str, folder: Path) -> Iterator[int]:
-    """The broker as the product starts it; yields its port."""
+def running(broker: str, database_url: str, folder: Path) -> Iterator[tuple[int, int]]:
+    """The broker as the product starts it; yields its port and the process id."""
     port, log = free_port(), folder / "broker.log"
     hub_password = folder / "hub_password"
     hub_password.write_text(HUB_PASSWORD)
@@ -128,7 +142,7 @@ def running(broker: str, database_url: str, folder: Path) -> Iterator[int]:
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.05)
-        yield port
+        yield port, process.pid
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(30)

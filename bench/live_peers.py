@@ -25,6 +25,7 @@ class Peer(asyncio.Protocol):
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.ended_at: float | None = None
         self.heard: dict[str, int] = {}
+        self._asked: asyncio.Future[bool] | None = None
         self._connect = packet(
             0x10, string("MQTT") + b"\4\xc2\0\0" + string(username) + string(username) + string(password)
         )
@@ -50,14 +51,23 @@ class Peer(asyncio.Protocol):
             at = end
         self._rest = data[at:]
 
+    async def subscribe(self, filter_: str) -> bool:
+        """Whether it may."""
+        assert self.transport is not None
+        self._asked = asyncio.get_running_loop().create_future()
+        self.transport.write(packet(0x82, b"\0\2" + string(filter_) + b"\0"))
+        return await self._asked
+
     def _take(self, whole: bytes) -> None:
         kind = whole[0] >> 4
         start = 2 if whole[1] < 128 else 3
         if kind == 2 and self.filters:
             assert self.transport is not None
             self.transport.write(packet(0x82, b"\0\1" + b"".join(string(one) + b"\0" for one in self.filters)))
-        elif (kind == 2 and whole[3] == 0) or (kind == 9 and 0x80 not in whole[start + 2 :]):
+        elif (kind == 2 and whole[3] == 0) or (kind == 9 and not self.ready.done() and 0x80 not in whole[start + 2 :]):
             self.ready.set_result(None)
+        elif kind == 9 and self._asked is not None:
+            self._asked.set_result(0x80 not in whole[start + 2 :])
         elif kind == 9:
             self.ready.set_exception(ConnectionError(f"{self.username} may not subscribe to {self.filters}"))
         elif kind == 3:

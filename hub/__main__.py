@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from types import FrameType
 from typing import Final
 
+import psycopg
 import structlog
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
@@ -19,7 +20,9 @@ from hub.errors import HubError
 from hub.inbox import router
 from hub.inbox.consumer import Consumer
 from hub.inbox.envelope import Outcome
+from hub.inbox.gate import Gate, Limits
 from hub.inbox.tally import Tally
+from hub.janitor import Janitor
 from hub.mqtt import HubClient
 from hub.one_hub import OneHub
 from hub.outbox import Message
@@ -30,6 +33,7 @@ from hub.settings import Settings
 from hub.sweeper import Sweeper
 from hub.telemetry.live import LiveSamples
 from hub.telemetry.upkeep import Upkeep
+from hub.warden import Warden
 from hub_protocol.catalogue import encode
 from hub_protocol.messages import Receipt
 from hub_protocol.topics import Topics
@@ -54,14 +58,23 @@ class Hub:
         self._broken: str | None = None
         # The embedded broker counts by itself, whatever passes through it.
         tally = None if settings.broker == "embedded" else Tally(database, settings.root)
-        self._consumer = Consumer(database, settings.root, self._stored, tally)
+        limits = Limits(
+            settings.device_messages_per_second,
+            settings.device_messages_at_once,
+            settings.device_garbage_per_minute,
+            settings.device_calm_s,
+        )
+        gate = Gate(limits)
+        self._consumer = Consumer(database, settings.root, self._stored, tally, gate=gate)
         self._client = HubClient(
             settings, password, router.subscriptions(settings.root), self._consumer.put, self._connected
         )
         self._publisher = Publisher(database, self._client)
+        self._warden = Warden(database, gate, limits, self._client, settings.root)
         self._sweeper = Sweeper(database, self._heard_since)
         self._pulse = Pulse(database, self._client)
         self._purger = Purger(database)
+        self._janitor = Janitor(database)
         self._live_samples = LiveSamples(database, self._client)
         self._upkeep = Upkeep(database, settings)
 
@@ -76,6 +89,8 @@ class Hub:
             "sweeper": self._sweeper.run,
             "pulse": self._pulse.run,
             "purger": self._purger.run,
+            "janitor": self._janitor.run,
+            "warden": self._warden.run,
             "live samples": self._live_samples.run,
             "telemetry upkeep": self._upkeep.run,
             "consumer": lambda: self._consumer.run(self._client),
@@ -95,6 +110,8 @@ class Hub:
             self._sweeper,
             self._pulse,
             self._purger,
+            self._janitor,
+            self._warden,
             self._live_samples,
             self._upkeep,
             self._publisher,
@@ -168,7 +185,7 @@ def main() -> int:
     except HubError as error:
         log.error("hub.cannot_start", reason=error.message)
         return EX_CONFIG
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, psycopg.Error) as error:
         log.error("hub.database_away", error=type(error).__name__)
         return EX_UNAVAILABLE
     one_hub = OneHub(database)

@@ -74,7 +74,7 @@ def create_for(session: Session, owner: User, name: str, about: str = "", *, by:
 
 
 def of_user(session: Session, user_id: uuid.UUID) -> list[AgentView]:
-    """All agents that the user belongs to: also those switched off, and those that are being removed."""
+    """The agents that the user belongs to; to owners also those switched off, and those that are being removed."""
     rows = session.execute(
         text(
             "SELECT a.agent_id, a.name, a.about, m.role, a.revision, a.disabled, a.deleted_at, a.created_at,"
@@ -84,6 +84,7 @@ def of_user(session: Session, user_id: uuid.UUID) -> list[AgentView]:
             " AND o.role <> 'blocked') AS members"
             " FROM agents a JOIN agent_memberships m USING (agent_id) JOIN users u USING (user_id)"
             " WHERE m.user_id = :user AND m.revoked_at IS NULL AND m.role <> 'blocked' AND NOT u.disabled"
+            " AND (m.role = 'owner' OR NOT a.disabled)"
             " ORDER BY a.deleted_at IS NOT NULL, a.disabled, a.created_at, a.agent_id"
         ),
         {"user": user_id},

@@ -99,15 +99,3 @@ def give_up(session: Session, device_ids: Sequence[uuid.UUID], why: str, *, witn
         {"devices": list(device_ids), "why": why, "witness": witness},
     ).scalars()
     commands.tell(session, list(rows))
-
-
-def forget(session: Session, before: datetime, limit: int = 5_000) -> int:
-    """Remove commands that were over before `before`, at most `limit`; returns how many."""
-    removed = session.execute(
-        text(
-            "WITH gone AS (DELETE FROM commands WHERE command_id IN (SELECT command_id FROM commands "
-            "WHERE finished_at < :before ORDER BY finished_at LIMIT :limit) RETURNING 1) SELECT count(*) FROM gone"
-        ),
-        {"before": before, "limit": limit},
-    ).scalar_one()
-    return int(removed)

@@ -70,6 +70,7 @@ class DeviceView:
     tags: list[str]
     last_command: dict[str, Any] | None
     last_denial: dict[str, Any] | None
+    quarantine: dict[str, Any] | None
 
 
 def add(
@@ -207,9 +208,11 @@ def overview(
             " p.last_hello_at, p.last_heartbeat_at, p.asleep_until, p.probes, p.probed_at, p.source, p.flapping,"
             " p.hello,"
             " ARRAY(SELECT t.tag FROM device_tags AS t WHERE t.device_id = d.device_id ORDER BY t.tag) AS tags,"
-            " command.facts AS last_command, denial.facts AS last_denial"
+            " command.facts AS last_command, denial.facts AS last_denial,"
+            " CASE WHEN q.device_id IS NOT NULL THEN to_jsonb(q) - 'device_id' - 'agent_id' END AS quarantine"
             " FROM devices AS d JOIN device_presence AS p USING (device_id)"
             " LEFT JOIN spaces AS s USING (space_id)"
+            " LEFT JOIN quarantines AS q ON q.device_id = d.device_id"
             " LEFT JOIN credentials AS c ON c.device_id = d.device_id AND c.replaced_at IS NULL"
             " LEFT JOIN LATERAL (SELECT jsonb_build_object('command_id', x.command_id, 'verb', x.verb,"
             " 'status', x.status, 'message', x.message, 'created_at', x.created_at, 'finished_at', x.finished_at,"

@@ -22,7 +22,7 @@ from hub import brakes, claims, devices, enrolment_decisions, enrolment_records,
 from hub.audit import Actor
 from hub.enrolment_decisions import COLLECT_WITHIN, Approval
 from hub.errors import Invalid
-from hub.tables import Device, Enrolment
+from hub.tables import Agent, Device, Enrolment
 
 # So long a device waits for a person.
 DECIDE_WITHIN: Final = timedelta(days=1)
@@ -136,6 +136,10 @@ def collect(
 
 
 def _proceed(session: Session, row: Enrolment, now: datetime, secret: str = "") -> Standing:
+    if row.status == "approved" and session.get_one(Agent, row.agent_id).disabled:
+        # Nobody of it is let in; its word still counts when it is switched on again in time.
+        state = "pending" if row.expires_at > now else "expired"
+        return _standing(row, state, secret=secret, reason="the agent is switched off")
     if row.status == "approved" and row.first_collected_at is not None and row.collected_at is not None:
         if now - row.first_collected_at > AGAIN_WITHIN or _has_connected(session, row, row.collected_at):
             return _standing(row, "collected", secret=secret, reason="its token was fetched already")

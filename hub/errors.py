@@ -18,7 +18,14 @@ class Invalid(HubError):
 
 
 class Unauthenticated(HubError):
-    """Nobody is signed in; sign in and try again."""
+    """Nobody is signed in; sign in and try again.
+
+    `is_known`: what was shown is right, and its bearer is not let in all the same; nobody is guessing.
+    """
+
+    def __init__(self, message: str, *, is_known: bool = False) -> None:
+        super().__init__(message)
+        self.is_known = is_known
 
 
 class Forbidden(HubError):

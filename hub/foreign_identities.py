@@ -5,13 +5,14 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
+from uuid import UUID
 
 from sqlalchemy import text
 from sqlmodel import Session, col, select
 
 from hub import audit, identity
 from hub.audit.actors import Actor
-from hub.errors import Forbidden, Throttled
+from hub.errors import Conflict, Forbidden, NotFound, Throttled
 from hub.tables import ForeignSignIn, User, UserIdentity
 
 LIFETIME: Final = timedelta(minutes=10)
@@ -91,18 +92,40 @@ def user_of(session: Session, claims: Claims, now: datetime) -> User:
     user = known or _by_address(session, claims, now)
     if user.disabled:
         raise Forbidden("This account is disabled. Ask an admin of this hub.")
-    if known is None:
-        user = _link(session, user, claims)
+    return _link(session, user, claims) if known is None else user
+
+
+def of_user(session: Session, user_id: UUID) -> list[UserIdentity]:
+    """The identities with which this user signs in, the oldest first."""
+    rows = select(UserIdentity).where(UserIdentity.user_id == user_id)
+    return list(session.exec(rows.order_by(col(UserIdentity.created_at), col(UserIdentity.issuer))))
+
+
+def unlink(session: Session, user_id: UUID, issuer: str, *, by: str) -> None:
+    """Let the user's identity at this provider bring nobody in any more.
+
+    Raises `NotFound` for one that is not linked, and `Conflict` while there is no password: nobody locks themself out.
+    """
+    user = session.get_one(User, user_id, with_for_update=True, populate_existing=True)
+    row = session.exec(
+        select(UserIdentity).where(UserIdentity.user_id == user_id, UserIdentity.issuer == issuer)
+    ).one_or_none()
+    if row is None:
+        raise NotFound("This identity is not linked to your account (any more).")
+    if user.password_hash is None:
+        raise Conflict("You have no password, so this is your only way in. Ask the hub's operator for a link first.")
+    session.delete(row)
+    session.flush()
+    name = user.email or str(user_id)
     audit.record(
         session,
         None,
-        by=Actor(user.email or str(user.user_id), "person"),
-        action="user.signed_in",
-        subject=user.email or str(user.user_id),
-        subject_id=user.user_id,
-        after={"issuer": claims.issuer},
+        by=by,
+        action="user.identity_unlinked",
+        subject=name,
+        subject_id=user_id,
+        before={"issuer": row.issuer, "identity": row.subject},
     )
-    return user
 
 
 def _linked(session: Session, claims: Claims) -> User | None:

@@ -48,8 +48,19 @@ def ensure_first_agent(session: Session) -> Agent:
     agent = Agent(name=FIRST_NAME)
     session.add(agent)
     session.flush()
-    session.add(Space(agent_id=agent.agent_id, name=FIRST_NAME))
+    space = Space(agent_id=agent.agent_id, name=FIRST_NAME)
+    session.add(space)
     session.flush()
+    for noun, made in (("agent", agent.agent_id), ("space", space.space_id)):
+        audit.record(
+            session,
+            agent.agent_id,
+            by="the hub",
+            action=f"{noun}.created",
+            subject=FIRST_NAME,
+            subject_id=made,
+            after={"name": FIRST_NAME},
+        )
     return agent
 
 
@@ -175,7 +186,9 @@ def join(session: Session, agent_id: UUID, user: User, role: str | None = None, 
     return role
 
 
-def create_user(session: Session, email: str, display_name: str = "", password: str | None = None) -> User:
+def create_user(
+    session: Session, email: str, display_name: str = "", password: str | None = None, *, by: str = "the hub"
+) -> User:
     """Somebody new. A row of that address which never could sign in (from an earlier system) becomes that user."""
     email = check_email(email)
     display_name = check_display_name(display_name)
@@ -189,6 +202,15 @@ def create_user(session: Session, email: str, display_name: str = "", password: 
     if password is not None:
         set_password(session, user, password)
     session.flush()
+    audit.record(
+        session,
+        None,
+        by=by,
+        action="user.created",
+        subject=email,
+        subject_id=user.user_id,
+        after={"display_name": user.display_name, "has_password": user.password_hash is not None},
+    )
     return user
 
 

@@ -35,6 +35,7 @@ def setup_link(session: Session, now: datetime) -> str | None:
     if identity.has_owner(session):
         return None
     session.execute(text("DELETE FROM one_time_links WHERE purpose = 'setup' AND used_at IS NULL"))
+    audit.record(session, None, by="the hub", action="setup.offered", subject="the first owner")
     return _new(session, "setup", None, now + LIFETIME)
 
 
@@ -108,7 +109,7 @@ def redeem(session: Session, token: str, *, email: str, display_name: str, passw
 def _first_owner(session: Session, email: str, display_name: str, password: str, now: datetime) -> User:
     if identity.has_owner(session):
         raise Conflict("This hub has an owner already. Sign in, or ask to be invited.")
-    user = identity.create_user(session, email, display_name, password)
+    user = identity.create_user(session, email, display_name, password, by=identity.check_email(email))
     agent = identity.ensure_first_agent(session)
     # An owner from an earlier system who cannot sign in makes room, and stays an admin for when he is invited.
     session.execute(

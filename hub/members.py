@@ -102,7 +102,7 @@ def invite(
         return Invitation(user.user_id, address, token, is_new=False)
     if user is not None:
         _refuse_elsewhere(session, agent_id, user)
-    user = user or identity.create_user(session, address, name)
+    user = user or identity.create_user(session, address, name, by=actor)
     identity.join(session, agent_id, user, role, by=actor)
     return Invitation(user.user_id, address, links.invite_link(session, user, now, by=actor), is_new=True)
 

@@ -30,6 +30,8 @@ ACKNOWLEDGE_TIMEOUT_S: Final = 10.0
 # A broken connection is noticed so soon by who waits for an acknowledgement.
 LOOK_S: Final = 0.2
 _LAST_RETRY_S: Final = 5
+# What a broker that does not read makes wait here; beyond it, what is sent without waiting is not sent at all.
+_UNSENT_MAX: Final = 20_000
 _TOPICS: Final = Topics.below_root()
 
 
@@ -44,7 +46,8 @@ class NetworkEnded(HubError):
 class HubClient:
     """Connects, reconnects, subscribes, hands messages over and publishes; all callbacks run in the network thread.
 
-    `on_message` must not block. `on_connected` is told whether the broker remembered the session: when it did not, it
+    `on_message` returns False for what is to be acknowledged at once, because nobody will; while it waits, nothing more
+    is read from the broker. `on_connected` is told whether the broker remembered the session: when it did not, it
     has also forgotten what the hub had retained.
     """
 
@@ -53,7 +56,7 @@ class HubClient:
         settings: Settings,
         password: str,
         filters: Sequence[str],
-        on_message: Callable[[Incoming], None],
+        on_message: Callable[[Incoming], bool],
         on_connected: Callable[[bool], None],
     ) -> None:
         self._settings = settings
@@ -78,6 +81,7 @@ class HubClient:
         client.username_pw_set(HUB_USERNAME, password)
         client.will_set(self._topics.hub_status(), self._status("offline"), qos=1, retain=True)
         client.max_inflight_messages_set(1000)
+        client.max_queued_messages_set(_UNSENT_MAX)
         client.reconnect_delay_set(1, _LAST_RETRY_S)
         client.on_socket_open = _send_at_once
         client.on_connect = self._connect
@@ -160,6 +164,8 @@ class HubClient:
 
     def send(self, message: Message) -> paho.MQTTMessageInfo:
         """Publish without waiting: for what is worth nothing later, or is said again when it was not heard."""
+        if not message.qos and len(self._client._out_packet) > _UNSENT_MAX:  # noqa: SLF001  (paho bounds QoS 1 alone)
+            return paho.MQTTMessageInfo(0)
         return self._client.publish(self._prefix + message.topic, message.payload, message.qos, message.retain)
 
     def _connect(
@@ -195,7 +201,9 @@ class HubClient:
             client.ack(message.mid, message.qos)
             return
         delivery = (self._generation, message.mid, message.qos)
-        self._on_message(Incoming(topic, bytes(message.payload), message.retain, datetime.now(UTC), delivery))
+        incoming = Incoming(topic, bytes(message.payload), message.retain, datetime.now(UTC), delivery)
+        if not self._on_message(incoming) and message.qos:
+            client.ack(message.mid, message.qos)
 
     @staticmethod
     def _status(status: Literal["online", "offline"]) -> bytes:

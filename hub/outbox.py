@@ -109,12 +109,9 @@ def claim(session: Session, limit: int) -> list[Message]:
     return messages
 
 
-def park(session: Session, message: Message, error: str) -> None:
-    """Keep a message that can never be published among the dead letters, so that it stands in nobody's way."""
-    session.execute(
-        text("INSERT INTO dead_letters (topic, payload, error, received_at) VALUES (:topic, :payload, :error, now())"),
-        {"topic": message.topic, "payload": message.payload, "error": error},
-    )
+def again(session: Session, topic: str, payload: bytes, *, retain: bool) -> None:
+    """Publish what could not be published earlier, as it was."""
+    _pending(session).append(Message(topic, payload, retain=retain))
 
 
 def retained(session: Session) -> list[Message]:

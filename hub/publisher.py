@@ -5,12 +5,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
+import psycopg
 import structlog
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
-from hub import commands, outbox
+from hub import commands, dead_letters, outbox
 from hub.database import Database
 from hub.mqtt import BrokerAway, HubClient
 
@@ -52,10 +53,18 @@ class Publisher:
 
     def listen(self) -> None:
         """Turn notifications into wake-ups until stopped."""
-        with self._database.listen(outbox.CHANNEL) as listener:
-            while not self._stopping.is_set():
-                if listener.wait(1.0) or listener.reconnected:
-                    self._wake.set()
+        while not self._stopping.is_set():
+            try:
+                listener = self._database.listen(outbox.CHANNEL)
+            except psycopg.OperationalError as error:  # away at the very start; afterwards it comes back by itself
+                log.warning("outbox.database_away", error=type(error).__name__)
+                self._stopping.wait(RETRY_S)
+                continue
+            with listener:
+                self._wake.set()
+                while not self._stopping.is_set():
+                    if listener.wait(1.0) or listener.reconnected:
+                        self._wake.set()
 
     def run(self) -> None:
         """Publish until stopped, then once more for what was written last."""
@@ -117,7 +126,7 @@ class Publisher:
                 self._suspect = 0
                 return False
             if claimed[0].outbox_id == self._suspect and self._tries >= TRIES:
-                outbox.park(session, claimed[0], f"the broker did not take it in {TRIES} tries")
+                self._park(session, claimed[0])
                 log.error("outbox.parked", topic=claimed[0].topic, tries=TRIES)
                 is_full = True
             else:
@@ -139,6 +148,20 @@ class Publisher:
         sent = [(one.command_id, at) for one, at in zip(messages, times, strict=True) if one.command_id]
         if sent:
             commands.mark_sent(session, sent)
+
+    def _park(self, session: Session, message: outbox.Message) -> None:
+        """Keep a message that can never be published among the dead letters, so that it stands in nobody's way."""
+        kind, _, rest = message.topic.partition("/")
+        dead_letters.park(
+            session,
+            message.topic,
+            message.payload,
+            f"the broker did not take it in {TRIES} tries",
+            datetime.now(UTC),
+            direction="out",
+            handle=rest.partition("/")[0] if kind == "d" else "",
+            retain=message.retain,
+        )
 
     def _blame(self, claimed: list[outbox.Message]) -> None:
         self._batch = max(1, len(claimed) // 8)

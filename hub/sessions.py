@@ -11,6 +11,7 @@ from sqlalchemy import select as sql_select
 from sqlalchemy import text
 from sqlmodel import Session, col, select
 
+from hub import audit
 from hub.access import changes
 from hub.audit.actors import Actor
 from hub.errors import NotFound
@@ -46,25 +47,39 @@ class Visitor:
         return Actor(self.user.email or self.user.display_name or str(self.user.user_id), "person")
 
 
-def start_session(session: Session, user: User, address: str, user_agent: str, now: datetime) -> str:
-    """Sign `user` in on a browser; returns the token for its cookie. Sessions that ran out are swept away."""
+def start_session(
+    session: Session, user: User, address: str, user_agent: str, now: datetime, *, way: str = "password"
+) -> str:
+    """Sign `user` in on a browser; returns the token for its cookie. Sessions that ran out are swept away.
+
+    `way` tells the audit how: by password, by a link, or the address of a provider.
+    """
     token = secrets.token_urlsafe(32)
     session.execute(text("DELETE FROM user_sessions WHERE expires_at <= :now"), {"now": now})
     user.last_seen = now
     session.add(user)
     session.flush()
-    session.add(
-        UserSession(
-            user_id=user.user_id,
-            token_hash=_hash(token),
-            address=_clean(address, 64),
-            user_agent=_clean(user_agent, _MAX_USER_AGENT),
-            created_at=now,
-            last_seen_at=now,
-            expires_at=now + SESSION_IDLE,
-        )
+    row = UserSession(
+        user_id=user.user_id,
+        token_hash=_hash(token),
+        address=_clean(address, 64),
+        user_agent=_clean(user_agent, _MAX_USER_AGENT),
+        created_at=now,
+        last_seen_at=now,
+        expires_at=now + SESSION_IDLE,
     )
+    session.add(row)
     session.flush()
+    name = user.email or str(user.user_id)
+    audit.record(
+        session,
+        None,
+        by=Actor(name, "person"),
+        action="user.signed_in",
+        subject=name,
+        subject_id=user.user_id,
+        after={"way": way, "address": row.address, "browser": row.user_agent},
+    )
     return token
 
 
@@ -106,8 +121,11 @@ def sessions_of(session: Session, user_id: UUID, now: datetime) -> list[UserSess
     return list(session.exec(open_ones.order_by(col(UserSession.last_seen_at).desc(), col(UserSession.session_id))))
 
 
-def sign_out(session: Session, session_id: UUID, reason: str = "signed out") -> None:
-    """End a session; the live connections of its pages are told and closed. Ending it twice is fine."""
+def sign_out(session: Session, session_id: UUID, reason: str = "signed out", *, by: str | None = None) -> None:
+    """End a session; the live connections of its pages are told and closed. Ending it twice is fine.
+
+    `by` is who ended it: without a name, whoever it was of.
+    """
     # A page that asks for a credential at this moment has it before (and is told) or never gets one.
     session.execute(
         text("SELECT 1 FROM user_sessions WHERE session_id = :session_id FOR UPDATE"), {"session_id": session_id}
@@ -118,7 +136,24 @@ def sign_out(session: Session, session_id: UUID, reason: str = "signed out") -> 
     ).scalars()
     for username in usernames.all():
         changes.announce(session, username, "ended", reason)
-    session.execute(text("DELETE FROM user_sessions WHERE session_id = :session_id"), {"session_id": session_id})
+    ended = session.execute(
+        text(
+            "DELETE FROM user_sessions AS s USING users AS u WHERE s.session_id = :session_id AND u.user_id = s.user_id"
+            " RETURNING u.user_id, coalesce(nullif(u.email, ''), u.user_id::text) AS name, s.address, s.user_agent"
+        ),
+        {"session_id": session_id},
+    ).one_or_none()
+    if ended is not None:
+        audit.record(
+            session,
+            None,
+            by=by or Actor(ended.name, "person"),
+            action="user.signed_out",
+            subject=ended.name,
+            subject_id=ended.user_id,
+            before={"address": ended.address, "browser": ended.user_agent},
+            after={"reason": reason},
+        )
 
 
 def end_session(session: Session, user_id: UUID, session_id: UUID) -> None:
@@ -132,11 +167,11 @@ def end_session(session: Session, user_id: UUID, session_id: UUID) -> None:
     sign_out(session, session_id, "ended from another browser")
 
 
-def end_all(session: Session, user_id: UUID, reason: str, *, but: UUID | None = None) -> None:
-    """End all of the user's sessions, except `but`."""
+def end_all(session: Session, user_id: UUID, reason: str, *, but: UUID | None = None, by: str | None = None) -> None:
+    """End all of the user's sessions, except `but`; `by` as for `sign_out`."""
     for session_id in session.exec(select(UserSession.session_id).where(UserSession.user_id == user_id)).all():
         if session_id != but:
-            sign_out(session, session_id, reason)
+            sign_out(session, session_id, reason, by=by)
 
 
 def _hash(token: str) -> str:

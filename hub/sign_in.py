@@ -31,6 +31,7 @@ __all__ = [
     "VisitorUser",
     "change_password",
     "end_session",
+    "end_sessions",
     "invite_link",
     "peek_link",
     "redeem",

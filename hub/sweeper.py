@@ -13,7 +13,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
 from hub import (
-    batches,
     command_ends,
     enrolment_decisions,
     feed,
@@ -41,10 +40,8 @@ FEED_KEPT: Final = timedelta(days=1)
 LONGEST_PAUSE: Final = timedelta(seconds=5)
 # A code lives for a week at most, and what was enrolled with it may be looked up for a while.
 CODES_KEPT: Final = timedelta(days=30)
-DENIALS_KEPT: Final = timedelta(days=14)
 # A day is what previews look back on; its first hour began up to an hour earlier.
 TRAFFIC_KEPT: Final = timedelta(hours=26)
-COMMANDS_KEPT: Final = timedelta(days=90)
 _TOPICS: Final = Topics.below_root()
 
 
@@ -130,10 +127,9 @@ def calm(session: Session, now: datetime) -> None:
 
 
 def tidy(session: Session, now: datetime) -> None:
-    """Remove what has had its time: old feed entries, credentials of closed pages, ended sessions, links, refusals,
-    commands that are over.
+    """Remove what has had its time: old feed entries, credentials of closed pages, ended sessions, links, tokens.
 
-    The audit is kept for good.
+    What agents gathered is the janitor's (hub/retention.py); the audit is kept for good.
     """
     removed = feed.trim(session, now - FEED_KEPT)
     session.execute(
@@ -145,7 +141,6 @@ def tidy(session: Session, now: datetime) -> None:
     session.execute(
         text("DELETE FROM sign_in_brakes WHERE last_failure_at < :before"), {"before": now - timedelta(days=1)}
     )
-    session.execute(text("DELETE FROM denials WHERE minute < :before"), {"before": now - DENIALS_KEPT})
     session.execute(
         text("DELETE FROM personal_tokens WHERE expires_at < :before"), {"before": now - timedelta(days=30)}
     )
@@ -153,6 +148,4 @@ def tidy(session: Session, now: datetime) -> None:
     presence_history.forget(session, now - presence_history.KEPT)
     idempotency.forget(session, now - idempotency.KEPT)
     traffic.forget(session, now - TRAFFIC_KEPT)
-    command_ends.forget(session, now - COMMANDS_KEPT)
-    batches.forget(session, now - COMMANDS_KEPT)
     log.debug("sweeper.tidied", feed_entries=removed)

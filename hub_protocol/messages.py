@@ -188,6 +188,8 @@ class Denied(msgspec.Struct, omit_defaults=True):
 
     `id` is the refused event's, where it could be read. `epoch` is set when the refused message carried one that had
     gone back: it is the device's current one, and the message counts when it is sent again with a higher one.
+    `retry_after_s` is set while all that the device says is set aside (it is in quarantine): nothing is refused for
+    good, and what has no receipt is to be sent again after that time.
     """
 
     action: Literal["connect", "publish", "subscribe", "message"]
@@ -195,6 +197,7 @@ class Denied(msgspec.Struct, omit_defaults=True):
     reason: str
     epoch: Epoch | None = None
     id: str | None = None
+    retry_after_s: Seconds | None = None
 
 
 class Presence(msgspec.Struct, omit_defaults=True):

@@ -14,7 +14,7 @@ from marvain.cli.output import show_json
 from marvain.refusal import FAULT
 
 INTERRUPTED = 130
-NOUNS = ("up", "migrate", "device", "integration", "user", "agent", "audit", "broker", "doctor")
+NOUNS = ("up", "migrate", "device", "integration", "user", "agent", "audit", "broker", "doctor", "simulate")
 
 
 class Nouns(click.Group):

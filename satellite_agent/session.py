@@ -84,6 +84,8 @@ class Session:
         self._pace_changed = asyncio.Event()
         self._config_owed = asyncio.Event()
         self._epoch_passed = asyncio.Event()
+        # Until then (monotonic) the hub sets aside what this device says: it keeps it.
+        self._held_until = 0.0
 
     async def run(self) -> None:
         await _until_first(self._listen(), self._speak(), self._parts.stopping.wait(), self._epoch_passed.wait())
@@ -183,6 +185,7 @@ class Session:
     async def _deliver(self) -> None:
         await self._greeted()
         while True:
+            await self._let_go()
             self._parts.to_send.clear()
             now = time.monotonic()
             rows = self._delivery.take(now)
@@ -197,6 +200,7 @@ class Session:
     async def _deliver_samples(self) -> None:
         await self._greeted()
         while True:
+            await self._let_go()
             self._parts.measured.clear()
             for stream, rows in self._parts.samples.take(self._parts.clock.now()).items():
                 payload = wire_samples([sample for _, sample in rows])
@@ -211,6 +215,11 @@ class Session:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(WELCOME_WITHIN_S):
                 await _until_first(self._welcomed.wait(), self._hello_denied.wait())
+
+    async def _let_go(self) -> None:
+        while (held_s := self._held_until - time.monotonic()) > 0:  # noqa: ASYNC110 - it is a time, not a condition
+            # Not all of a fleet at once, when all were held.
+            await asyncio.sleep(held_s * random.uniform(1.0, 1.1))  # noqa: S311 - to spread load
 
     async def _send(self, row: Row) -> None:
         topic, payload = wire(row, self._topics, self._settings.handle, self._epoch)
@@ -296,7 +305,9 @@ class Session:
                 self._epoch_passed.set()
             else:
                 log.error("the hub knows epoch %d, and there is no higher one", denied.epoch)
-        if denied.action == "message" and denied.epoch is None:
+        if denied.retry_after_s is not None:
+            self._held_until = time.monotonic() + denied.retry_after_s
+        elif denied.action == "message" and denied.epoch is None:
             self._set_aside(denied)
 
     def _set_aside(self, denied: Denied) -> None:

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import audited
 import databases
 import psycopg
 import pytest
@@ -22,6 +23,23 @@ MakeDatabase = Callable[..., str]
 # How long examples take to make depends on what else the machine does.
 settings.register_profile("marvain", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("marvain")
+
+
+@pytest.fixture(scope="session")
+def net() -> Iterator[audited.Net]:
+    """Watches what the product writes in this process."""
+    net = audited.Net()
+    net.open()
+    yield net
+    net.close()
+
+
+@pytest.fixture(autouse=True)
+def _audited(net: audited.Net) -> Iterator[None]:
+    """Whatever is changed leaves an entry in the audit."""
+    net.holes.clear()
+    yield
+    assert not net.holes, "changed without an entry in the audit:\n" + "\n".join(net.holes)
 
 
 @pytest.fixture(scope="session")

@@ -21,9 +21,11 @@ from web.pages import (
     access_sessions,
     access_try,
     account_tokens,
+    agent_retention,
     agents,
     audit,
     batches,
+    dead_letters,
     device_commands,
     device_config,
     device_page,
@@ -103,7 +105,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(people.router)
     app.include_router(join.router)
     app.include_router(agents.router)
+    app.include_router(agent_retention.router)
     app.include_router(audit.router)
+    app.include_router(dead_letters.router)
     app.include_router(integrations.router)
     app.include_router(integration_roles.router)
     app.include_router(api.router)

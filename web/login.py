@@ -6,18 +6,21 @@ from uuid import UUID
 from fastapi import APIRouter, Form, Request, Response
 from sqlmodel import Session
 
-from hub import identity, sign_in
+from hub import audit, foreign_identities, identity, sign_in
 from hub.access import personal_tokens
 from hub.errors import Conflict, Invalid, NotFound
 from hub.sign_in import LinkView, SignInRefused, Visitor
 from hub.tables import User
 from web.dependencies import CurrentVisitor, Db, MaybeAgent, MaybeVisitor, Now, WebSettings
+from web.pages.change_words import in_words
 from web.security import forget_session_cookie, set_session_cookie
 from web.templating import local_path, redirect, render
 
 router = APIRouter()
 Text = Annotated[str, Form()]
 _START = "/devices"
+# What happened to the account, as far back as its page tells.
+_CHANGES = 15
 
 
 def _address(request: Request) -> str:
@@ -31,7 +34,7 @@ def _enter(
     if visitor is not None:
         sign_in.sign_out(session, visitor.session_id)
     agent = request.headers.get("user-agent", "")
-    token = sign_in.start_session(session, user, _address(request), agent, now)
+    token = sign_in.start_session(session, user, _address(request), agent, now, way="a link")
     response = redirect(request, _START, message=f"Welcome, {user.display_name or user.email}.")
     set_session_cookie(response, request, settings, token)
     return response
@@ -201,6 +204,13 @@ def end_session(
     return response
 
 
+@router.post("/account/identity/unlink")
+def unlink(request: Request, session: Db, visitor: CurrentVisitor, issuer: Text = "") -> Response:
+    """Sign in with a provider no more."""
+    foreign_identities.unlink(session, visitor.user.user_id, issuer, by=visitor.label)
+    return redirect(request, "/account", message="That identity no longer brings anybody in.")
+
+
 def _link(session: Session, token: str, now: Now, *purposes: str) -> LinkView:
     view = sign_in.peek_link(session, token, now)
     if view is None or view.purpose not in purposes:
@@ -233,11 +243,15 @@ def _account(
     status_code: int = 200,
 ) -> Response:
     tokens = personal_tokens.of_user(session, visitor.user.user_id)
+    held = session.get_one(User, visitor.user.user_id)
     return render(
         request,
         "account.html",
         status_code=status_code,
         errors=errors or {},
         sessions=sign_in.sessions_of(session, visitor.user.user_id, now),
+        identities=foreign_identities.of_user(session, visitor.user.user_id),
+        has_password=held.password_hash is not None,
+        changes=[in_words(entry) for entry in audit.entries(session, None, subject_id=held.user_id, limit=_CHANGES)],
         tokens=[one for one in tokens if one.revoked_at is None and one.expires_at > now],
     )

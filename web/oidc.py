@@ -98,7 +98,8 @@ def _come_back(request: Request, settings: Settings, now: Now, state: str, code:
             if before is not None:
                 sign_in.sign_out(session, before.session_id)
             address = request.client.host if request.client is not None else ""
-            started = sign_in.start_session(session, user, address, request.headers.get("user-agent", ""), now)
+            browser = request.headers.get("user-agent", "")
+            started = sign_in.start_session(session, user, address, browser, now, way=claims.issuer)
     except Forbidden as refused:
         return _back(request, under_way.behind, refused.message, 403)
     except ProviderAway as away:

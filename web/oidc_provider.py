@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import hmac
+import json
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,6 +27,9 @@ _CACHED_S: Final = 300.0
 # An unknown key id asks for the keys again, but not more often than this.
 _KEYS_AGAIN_S: Final = 10.0
 _TIMEOUT: Final = httpx.Timeout(5.0)
+# Metadata, keys and tokens are some kilobytes.
+_MOST_BYTES: Final = 256 * 1024
+_WITHIN_S: Final = 15.0
 _AWAY: Final = (
     "The sign-in provider cannot be reached or does not answer properly. Try again later, or use your password."
 )
@@ -164,15 +168,25 @@ class Provider:
 
     def _json(self, method: str, address: str, **more: Any) -> dict[str, Any]:
         try:
-            answer = httpx.request(method, address, timeout=_TIMEOUT, follow_redirects=False, **more)
-            body = answer.json()
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError):
+            with httpx.stream(method, address, timeout=_TIMEOUT, follow_redirects=False, **more) as answer:
+                body = json.loads(_bounded(answer))
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, RecursionError):
             raise ProviderAway(_AWAY) from None
         if method == "POST" and answer.status_code in {400, 401}:
             raise Forbidden(_NOT_VALID)
         if answer.status_code != httpx.codes.OK or not isinstance(body, dict):
             raise ProviderAway(_AWAY)
         return body
+
+
+def _bounded(answer: httpx.Response) -> bytes:
+    """The body; raises `ProviderAway` for one that is too large, or takes too long."""
+    body, end = bytearray(), time.monotonic() + _WITHIN_S
+    for chunk in answer.iter_bytes():
+        body += chunk
+        if len(body) > _MOST_BYTES or time.monotonic() > end:
+            raise ProviderAway(_AWAY)
+    return bytes(body)
 
 
 def _is_timely(claims: dict[str, Any], now: float) -> bool:

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -14,16 +14,17 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from web.assets import Assets
 
 TOAST_COOKIE = "marvain_toast"
+_ROLES: Final = ("guest", "member", "admin", "owner")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the navigation; `icon` is a name in templates/icons.html. What is not for guests they do not see."""
+    """One line of the navigation; `icon` is a name in templates/icons.html. `lowest` is the role that sees it."""
 
     label: str
     path: str
     icon: str
-    for_guests: bool = True
+    lowest: Literal["guest", "member", "admin"] = "guest"
 
 
 # A further page of the product is one line here.
@@ -32,10 +33,11 @@ NAVIGATION = (
     Entry("Remotes", "/remotes", "remote"),
     Entry("Events", "/events", "event"),
     Entry("Spaces", "/spaces", "space"),
-    Entry("People", "/people", "people", for_guests=False),
-    Entry("Access", "/access", "shield", for_guests=False),
-    Entry("Integrations", "/integrations", "key", for_guests=False),
-    Entry("Audit", "/audit", "clock", for_guests=False),
+    Entry("People", "/people", "people", "member"),
+    Entry("Access", "/access", "shield", "member"),
+    Entry("Integrations", "/integrations", "key", "member"),
+    Entry("Audit", "/audit", "clock", "member"),
+    Entry("Dead letters", "/dead-letters", "alert", "admin"),
 )
 
 
@@ -94,13 +96,13 @@ def render(request: Request, name: str, *, status_code: int = 200, **context: An
     def url(path: str, **query: Any) -> str:
         return local_url(request, path, **query)
 
-    is_guest = current is None or current.role == "guest"
+    role = "guest" if current is None else current.role
     frame = {
         "request": request,
         "visitor": visitor,
         "current": current,
         "url": url,
-        "navigation": [entry for entry in NAVIGATION if entry.for_guests or not is_guest],
+        "navigation": [entry for entry in NAVIGATION if _ROLES.index(entry.lowest) <= _ROLES.index(role)],
     }
     html = environment.get_template(name).render(frame | context)
     return HTMLResponse(html, status_code=status_code)

@@ -69,7 +69,9 @@ class Outbox:
             return
         data = self._gathered()
         self.out_bytes = 0
-        self.transport.write(data)
+        # One that has gone meanwhile must not keep what the others of this turn have gathered from leaving.
+        if not self.transport.is_closing():
+            self.transport.write(data)
         self.has_left()
 
     def _gathered(self) -> bytes:

@@ -19,9 +19,13 @@ from hub.access.principals import Principal
 ROLE_PREFIX: Final = "marvain."
 TEXT_NAME: Final = "Marvain"
 _SHARED: Final = f"{ROLE_PREFIX}role."
-# Shared roles are asked first: refusals are in clients' own roles alone, where they must not hide what is granted.
-SHARED_PRIORITY: Final = 1
-OWN_PRIORITY: Final = -1
+# Borne by everybody but the hub, and empty but for the time that it takes to mend many: see `taken`.
+TAKEN: Final = f"{_SHARED}taken"
+# What was taken away is asked first. Shared roles come before clients' own, where other refusals are alone: they must
+# not hide what is granted.
+_TAKEN_PRIORITY: Final = 2
+_SHARED_PRIORITY: Final = 1
+_OWN_PRIORITY: Final = -1
 
 AclType = Literal["publishClientSend", "publishClientReceive", "subscribePattern", "unsubscribePattern"]
 
@@ -69,8 +73,8 @@ class Account:
 
     @property
     def worth_sharing(self) -> frozenset[str]:
-        """The shared roles that hold anything."""
-        return frozenset(role for role, acls in self.shared.items() if acls)
+        """The shared roles that hold anything, or may come to."""
+        return frozenset(role for role, acls in self.shared.items() if acls or role == TAKEN)
 
     def own(self, borne: Iterable[str]) -> frozenset[Acl]:
         """What its own role has to hold beside these shared ones."""
@@ -83,8 +87,15 @@ def role_of(username: str) -> str:
 
 
 def is_shared(role: str) -> bool:
-    """Whether a role of the plugin stands for one of Marvain's, not for one client."""
+    """Whether a role of the plugin stands for one of Marvain's, or for all clients; not for one client."""
     return role.startswith(_SHARED)
+
+
+def priority_of(role: str) -> int:
+    """When a role of ours is asked among a client's others; those of higher priority come first."""
+    if role == TAKEN:
+        return _TAKEN_PRIORITY
+    return _SHARED_PRIORITY if is_shared(role) else _OWN_PRIORITY
 
 
 def mark_of(stored: str) -> str:
@@ -96,33 +107,36 @@ def acls_of(grants: Iterable[Grant]) -> frozenset[Acl]:
     """The rules that amount to these grants where everything else is refused."""
     acls = {UNSUBSCRIBE}
     for grant in grants:
-        acls.update(_rules(grant.action, grant.filter))
+        acls.update(rules(grant.action, grant.filter))
     return frozenset(acls)
 
 
-def _rules(action: Action, filter_: str) -> list[Acl]:
+def rules(action: Action, filter_: str) -> list[Acl]:
+    """What one grant comes to."""
     if action == "publish":
         return [Acl("publishClientSend", filter_)]
     wild = filter_[0] in "+#"
-    rules = [
+    found = [
         Acl("publishClientReceive", filter_),
         Acl("subscribePattern", filter_, _WILD if wild else _USUAL),
         Acl("subscribePattern", f"$share/+/{filter_}"),
     ]
     if wild:
-        rules += [Acl("subscribePattern", closed, _CLOSED, allow=False) for closed in _NEVER_BY_WILDCARD]
-    return rules
+        found += [Acl("subscribePattern", closed, _CLOSED, allow=False) for closed in _NEVER_BY_WILDCARD]
+    return found
 
 
 def shared_of(principal: Principal) -> dict[str, frozenset[Acl]]:
     """By the plugin's role: the rules that it is to hold for all bearers of a role of Marvain's.
 
     Only what this principal is granted, whatever the role says; and no refusals, which would count for other roles too.
+    The role of what was taken away is among them, for all whom an edit may take anything from.
     """
     granted = {(grant.action, grant.filter) for grant in principal.grants}
-    return {
+    taken: dict[str, frozenset[Acl]] = {} if principal.kind == "hub" else {TAKEN: frozenset()}
+    return taken | {
         f"{_SHARED}{role_id}": frozenset(
-            acl for action, filter_ in common if filter_[0] not in "+#" for acl in _rules(action, filter_)
+            acl for action, filter_ in common if filter_[0] not in "+#" for acl in rules(action, filter_)
         )
         for role_id, common in principal.common.items()
         if common <= granted
@@ -171,4 +185,4 @@ def acls_as_json(acls: Iterable[Acl]) -> list[dict[str, Any]]:
 
 def roles_as_json(own: str, shared: Iterable[str]) -> list[dict[str, Any]]:
     """The roles of a client as the plugin takes them."""
-    return [{"rolename": role, "priority": SHARED_PRIORITY} for role in sorted(shared)] + [{"rolename": own}]
+    return [{"rolename": role, "priority": priority_of(role)} for role in sorted(shared)] + [{"rolename": own}]

@@ -21,6 +21,7 @@ from broker.mosquitto.health import Health
 from broker.mosquitto.held import Held
 from broker.mosquitto.retained import Inventory
 from broker.mosquitto.sealing import Unsealer
+from broker.mosquitto.taken import FEW
 from hub.access import changes, live_sessions, projection
 from hub.access.changes import EVERYBODY, Change
 from hub.access.credentials import verify_secret
@@ -69,6 +70,8 @@ class Adapter:
         self._closed = threading.Event()
         self._report_at = 0.0
         self._inventory = Inventory(self._root)
+        # Called before it is asked who is connected and what is subscribed.
+        self.catch_up: Callable[[], object] = lambda: None
         self.health = Health()
         self._held = Held(self._root, self.health, subscriptions, is_away)
 
@@ -168,10 +171,13 @@ class Adapter:
         if listener.reconnected:
             self._look_at = 0.0
 
-    def _is_urgent(self, listener: Listener) -> bool:
-        """Whether somebody is to be shut out: that overtakes edits, however long."""
+    def _is_more(self, listener: Listener, left: int) -> bool:
+        """Whether anything was heard that does not wait until so many names are done.
+
+        Whoever is to be shut out overtakes edits always; an edit may take something away, and overtakes those of many.
+        """
         self._hear(listener, 0.0)
-        return any(change.kind != "changed" for change in self._heard)
+        return any(change.kind != "changed" for change in self._heard) or (left > FEW and bool(self._heard))
 
     # --- changes ------------------------------------------------------------------------------------------------
 
@@ -186,7 +192,7 @@ class Adapter:
         now = urgent or self._heard
         self._heard = [change for change in self._heard if change.kind == "changed"] if urgent else []
         try:
-            left = self._apply(control, now, lambda: not urgent and self._is_urgent(listener))
+            left = self._apply(control, now, lambda left: not urgent and self._is_more(listener, left))
         except (SQLAlchemyError, psycopg.Error):
             self._heard = now + self._heard
             raise
@@ -199,7 +205,7 @@ class Adapter:
             if not self._heard or self._held.departures.are_late:
                 self._held.departures.carry_out(control)
 
-    def _apply(self, control: Control, heard: list[Change], interrupted: Callable[[], bool]) -> list[str]:
+    def _apply(self, control: Control, heard: list[Change], interrupted: Callable[[int], bool]) -> list[str]:
         """Read again who is concerned, and have the plugin hold that; the names that were not come to."""
         everybody = any(change.username == EVERYBODY for change in heard)
         names = {change.username for change in heard if change.username != EVERYBODY}
@@ -209,6 +215,7 @@ class Adapter:
             self._look_at = 0.0
             names |= self._held.accounts.keys() | wanted.keys()
         ends = {change.username: change for change in heard if change.kind != "changed"}
+        self.catch_up()
         left = self._held.bring(control, names, wanted, secrets, ends, interrupted)
         self._carried(secrets.keys() - set(left), spent)
         return left
@@ -278,8 +285,12 @@ class Adapter:
         drift = self._held.found(clients, roles, {self._settings.broker_admin_username, ADAPTER})
         wanted, secrets, spent = self._read(None)
         concerned = self._held.names | wanted.keys()
-        is_urgent = (lambda: False) if listener is None else (lambda: self._is_urgent(listener))
-        left_over = self._held.bring(control, concerned, wanted, secrets, {}, is_urgent, attach=True)
+
+        def is_more(left: int) -> bool:
+            return listener is not None and self._is_more(listener, left)
+
+        self.catch_up()
+        left_over = self._held.bring(control, concerned, wanted, secrets, {}, is_more, attach=True)
         self._carried(secrets.keys() - set(left_over), spent)
         if is_whole and not left_over:
             self._held.forget_shared(control)

@@ -1,6 +1,7 @@
 """The adapter's own MQTT client: commands to the plugin and their answers, words to devices, retained topics purged."""
 
 import queue
+import socket
 import threading
 import time
 import uuid
@@ -60,6 +61,8 @@ class Control:
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
         client.on_subscribe = lambda *_: self._connected.set()
+        # Each command waits for an answer: nothing is gained by waiting for more to send along.
+        client.on_socket_open = _send_at_once
         self._client = client
 
     def open(self) -> None:
@@ -188,6 +191,11 @@ class Control:
             self._answers.put(answers)
         elif message.retain and message.payload:
             self._retained[topic] = len(message.payload)
+
+
+def _send_at_once(_client: paho.Client, _data: Any, sock: Any) -> None:
+    if isinstance(sock, socket.socket):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _portions(commands: Sequence[Command]) -> Iterator[list[Command]]:

@@ -5,14 +5,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from broker.mosquitto.accounts import (
-    OWN_PRIORITY,
     ROLE_PREFIX,
-    SHARED_PRIORITY,
     TEXT_NAME,
     Account,
     Acl,
     acls_as_json,
     is_shared,
+    priority_of,
     role_of,
     roles_as_json,
 )
@@ -190,7 +189,7 @@ def _share(done: Mend, account: Account, seen: Seen, shared: Roles, *, is_away: 
     borne = (seen.borne - surplus) | missing
     own = account.own(borne)
     for role in sorted(missing):
-        given = {"username": name, "rolename": role, "priority": SHARED_PRIORITY}
+        given = {"username": name, "rolename": role, "priority": priority_of(role)}
         done.commands.append({"command": "addClientRole", **given})
     # Replaced in one step; the plugin kicks nobody for it, unlike for addRoleACL and removeRoleACL.
     done.commands += _own(account.role, own, seen.acls)
@@ -258,5 +257,6 @@ def _acls(role: Mapping[str, Any]) -> frozenset[Acl]:
 
 
 def _role(role: Mapping[str, Any]) -> str:
-    name, priority = str(role["rolename"]), int(role.get("priority", OWN_PRIORITY))
-    return name if priority == (SHARED_PRIORITY if is_shared(name) else OWN_PRIORITY) else f"at {priority}: {name}"
+    # The plugin leaves out what is the default.
+    name, priority = str(role["rolename"]), int(role.get("priority", -1))
+    return name if priority == priority_of(name) else f"at {priority}: {name}"

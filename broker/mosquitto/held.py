@@ -6,14 +6,15 @@ from typing import Any
 
 import structlog
 
-from broker.mosquitto import differences
-from broker.mosquitto.accounts import Account, Acl
+from broker.mosquitto import differences, taken
+from broker.mosquitto.accounts import TAKEN, Account, Acl
 from broker.mosquitto.control import MOST_COMMANDS, Control
 from broker.mosquitto.departures import Departures
 from broker.mosquitto.differences import Command, Roles, Seen
 from broker.mosquitto.health import Health
 from broker.mosquitto.retained import OF_THE_HUB
 from broker.mosquitto.steps import Name, Step, Steps
+from broker.mosquitto.taken import Taken
 from hub.access.changes import Change
 from hub.access.principals import Principal
 
@@ -39,6 +40,8 @@ class Held:
         self._is_away = is_away
         self._seen: dict[str, Seen] = {}
         self._shared: dict[str, frozenset[Acl]] = {}
+        self._taken = Taken()
+        self._refused: frozenset[Acl] = frozenset()
         self.accounts: dict[str, Account] = {}
         self.departures = Departures(is_away)
         self.touched: set[str] = set()
@@ -74,6 +77,9 @@ class Held:
         drift += sorted(role for role in shared.keys() | self._shared if shared.get(role) != self._shared.get(role))
         was_known = bool(self._seen)
         self._seen, self._shared = seen, shared
+        if not was_known:
+            # Of an adapter before this one: it stays until all have been mended.
+            self._refused = shared.get(TAKEN, frozenset())
         return drift if was_known else []
 
     def bring(
@@ -83,14 +89,15 @@ class Held:
         wanted: Mapping[str, Account],
         secrets: Mapping[str, str],
         ends: Mapping[str, Change],
-        interrupted: Callable[[], bool],
+        interrupted: Callable[[int], bool],
         *,
         attach: bool = False,
     ) -> list[str]:
         """Tell the plugin the differences of these names, and those whom they concern before.
 
-        Shared roles come first: one command for all their bearers. Then name by name, until it is `interrupted`; the
-        names that were not come to. With `attach`, who is away is given the shared roles that it bears.
+        Shared roles come first: one command for all their bearers, also what is taken away from many. Then name by
+        name, until that is interrupted; the names that were not come to. With `attach`, who is away is given the shared
+        roles that it bears. `interrupted` is asked between commands, with the number of names that are left.
         """
         names = sorted(names)
         shared = self._wanted_shared(names, wanted)
@@ -99,16 +106,55 @@ class Held:
         steps = Steps(self._shared)
         for name in names:
             known = (self.accounts.get(name), wanted.get(name), self._seen.get(name))
-            is_away = attach and self._is_away(name)
-            mend = steps.add(Name(name, *known, secrets.get(name), ends.get(name), self._subscriptions, is_away))
+            asked = (secrets.get(name), ends.get(name), self._subscriptions)
+            mend = steps.add(Name(name, *known, *asked, is_away=self._is_away(name), attach=attach))
             self._health.note(name, mend)
         self._have_shared(control, shared, steps.needed)
+        self._refuse(control, steps, wanted)
         portions = list(steps.portions(MOST_COMMANDS))
         for number, portion in enumerate(portions):
-            if number and interrupted():
-                return [step.username for rest in portions[number:] for step in rest]
+            left = [step.username for rest in portions[number:] for step in rest]
+            if number and interrupted(len(left)):
+                return left
             self._carry_out(control, portion, wanted)
+            if self.departures.are_late:
+                self.departures.carry_out(control)
+        if self._refused and not self._taken:
+            self._refused = frozenset()
+            self._have_shared(control, self._shared | {TAKEN: self._refused}, ())
         return []
+
+    def _refuse(self, control: Control, steps: Steps, wanted: Mapping[str, Account]) -> None:
+        """Where many have something to lose: have it refused to all before each is mended."""
+        self._taken.settle(step.username for step in steps.all)
+        for step in steps.all:
+            if step.lost and step.username in wanted:
+                self._taken.add(wanted[step.username], step.lost)
+        is_due = len(self._taken) > taken.FEW if not self._refused else self._is_edit(wanted)
+        if is_due and TAKEN in self._shared:
+            gone = {step.username for step in steps.removals}
+            others = {name: one for name, one in (self.accounts | dict(wanted)).items() if name not in gone}
+            self._refused = self._taken.refusals(others)
+            self._have_shared(control, self._shared | {TAKEN: self._refused}, ())
+        for step in steps.all:
+            step.is_refused = step.can_be_refused and self._taken.is_covered(step.username, self._refused)
+        steps.sort()
+        if self._refused:
+            self._send_off(control, [step for step in steps.additions if step.lost and step.is_refused])
+
+    def _send_off(self, control: Control, steps: Iterable[Step]) -> None:
+        """Tell these already, and end the sessions that hold what they have lost: mending all takes long."""
+        for step in steps:
+            for topic, payload in step.words:
+                control.tell(topic, payload)
+            if step.is_to_go:
+                self.departures.add(step.username)
+            step.words, step.is_to_go = [], False
+        self.departures.carry_out(control)
+
+    def _is_edit(self, wanted: Mapping[str, Account]) -> bool:
+        """Whether somebody may do anything else now: what is refused may be granted again."""
+        return any(name not in self.accounts or self.accounts[name].acls != one.acls for name, one in wanted.items())
 
     def _have_shared(self, control: Control, shared: Roles, needed: Collection[str]) -> None:
         """Have the plugin's shared roles, and those that are needed besides, hold this."""
@@ -119,7 +165,7 @@ class Held:
 
     def _detach_strays(self, control: Control, shared: Roles, now: Mapping[str, Account | None]) -> None:
         """Before a shared role holds more: take it from those to whom it is attached and who do not bear it."""
-        growing = {role for role, acls in self._shared.items() if shared.get(role, frozenset()) - acls}
+        growing = {role for role, acls in self._shared.items() if shared.get(role, frozenset()) - acls} - {TAKEN}
         for name, seen in self._seen.items() if growing else ():
             account = now[name] if name in now else self.accounts.get(name)
             bears = account.shared.keys() if account is not None else frozenset()
@@ -137,7 +183,7 @@ class Held:
             shared |= self.accounts[name].shared
         for account in wanted.values():
             shared |= account.shared
-        return shared
+        return shared | {TAKEN: self._refused}
 
     def _carry_out(self, control: Control, portion: list[Step], wanted: Mapping[str, Account]) -> None:
         for step in portion:
@@ -147,6 +193,7 @@ class Held:
             control.settle()
         self._have_done(control, [command for step in portion for command in step.commands])
         self.touched.update(step.username for step in portion if step.commands)
+        self._taken.settle(step.username for step in portion)
         for step in portion:
             name = step.username
             if step.mend.after is None:

@@ -83,6 +83,8 @@ _GONE: Final = re.compile(rf"Client {_NAME} (?:disconnected|closed its|has excee
 _RECEIVED: Final = re.compile(rf"Received (SUBSCRIBE|UNSUBSCRIBE) from {_NAME}$")
 _ASKED: Final = re.compile(r"\t(.+) \(QoS (\d)\)$")
 _REFUSED: Final = re.compile(rf"Denied PUBLISH from {_NAME} \(d\d, q\d, r\d, m\d+, '(.*)', \.\.\. \(\d+ bytes\)\)$")
+# Mosquitto cuts a line at 999 bytes, and its topic with it.
+_REFUSED_LONG: Final = re.compile(rf"Denied PUBLISH from {_NAME} \(d\d, q\d, r\d, m\d+, '(.{{800,}})$")
 _NOT_IN: Final = re.compile(r"Sending CONNACK to (.+) \(0, [1-5]\)$")
 # Without the debug log that is all there is of SUBSCRIBE (with its QoS) and UNSUBSCRIBE (without).
 _TOLD: Final = re.compile(rf"{_NAME} (?:([012]) )?(.+)$")
@@ -169,7 +171,7 @@ def _event(line: str) -> Event | None:
     """What one line tells alone."""
     if found := _GONE.match(line):
         return Disconnected(found[1])
-    if found := _REFUSED.match(line):
+    if found := _REFUSED.match(line) or _REFUSED_LONG.match(line):
         return DeniedPublish(found[1], found[2])
     if found := _NOT_IN.match(line):
         return DeniedConnect(found[1])

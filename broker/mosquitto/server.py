@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ctypes
+import fcntl
 import os
 import pwd
 import shutil
@@ -31,6 +32,7 @@ _LEAST_PACKET: Final = 256 * 1024
 _QUEUED_MESSAGES: Final = 20_000
 _QUEUED_BYTES: Final = 64 * 1024**2
 _INFLIGHT: Final = 256
+_LOG_BYTES: Final = 2**20
 _PR_SET_PDEATHSIG: Final = 1
 # Looked up before any fork: the time between fork and exec is no time for loading libraries.
 _prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
@@ -115,26 +117,31 @@ class Server:
             for file in (self.folder, *self.folder.iterdir()):
                 os.chown(file, self._account.pw_uid, self._account.pw_gid)
             options = {"user": self._account.pw_uid, "group": self._account.pw_gid, "extra_groups": []}
+        log_end, its_end = _pipe()
         try:
             self.process = await asyncio.create_subprocess_exec(
                 self._installed.program,
                 "-c",
                 self.folder / "mosquitto.conf",
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
+                stdout=its_end,
                 stderr=asyncio.subprocess.STDOUT,
                 env={"PATH": os.defpath, "GLIBC_TUNABLES": _ALLOCATOR},
                 cwd="/",
                 process_group=0,
                 preexec_fn=_die_with_us(),
-                limit=2**20,
                 **options,
             )
         except OSError as error:
+            os.close(log_end)
             raise DidNotStart(f"{self._installed.program} cannot be run: {error}") from None
-        if self.process.stdout is None:
-            raise DidNotStart("it has no log")
-        return self.process.stdout
+        finally:
+            os.close(its_end)
+        log_ = asyncio.StreamReader(_LOG_BYTES)
+        await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(log_), os.fdopen(log_end, "rb", 0)
+        )
+        return log_
 
     async def until_listening(self) -> bool:
         """Whether it listens; False when it has ended, or takes too long."""
@@ -182,11 +189,10 @@ class Server:
             "set_tcp_nodelay true",
             "sys_interval 10",
             "connection_messages true",
-            "log_dest stderr",
             "log_timestamp false",
             *(f"log_type {kind}" for kind in ("error", "warning", "notice", "subscribe", "unsubscribe")),
-            # It tells what was refused, at the price of a write for each message: see docs/brokers.md.
-            *(["log_type debug"] if settings.log_level == "DEBUG" else []),
+            # The debug log tells what was refused, and has a line for each message: gathered, not written one by one.
+            *(["log_dest stdout", "log_type debug"] if settings.mosquitto_refusals else ["log_dest stderr"]),
         ]
         if self._account is None and os.geteuid() == 0:
             lines.append("user root")
@@ -210,6 +216,15 @@ class Server:
         file.unlink(missing_ok=True)
         with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
             opened.write(content)
+
+
+def _pipe() -> tuple[int, int]:
+    """A pipe for the log, (for us, for it), that holds much: while nobody reads from a full one Mosquitto waits."""
+    ours, its = os.pipe()
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(its, fcntl.F_SETPIPE_SZ, _LOG_BYTES)
+    return ours, its
 
 
 def _account(store: Path, *, is_temporary: bool) -> pwd.struct_passwd | None:

@@ -18,6 +18,7 @@ from broker.mosquitto import server
 from broker.mosquitto.adapter import LOOK_EVERY_S, Adapter
 from broker.mosquitto.control import BrokerAway, Control
 from broker.mosquitto.document import ADAPTER, render
+from broker.mosquitto.flow import Flow
 from broker.mosquitto.journal import Journal
 from broker.mosquitto.sealing import Unsealer
 from broker.mosquitto.sessions import Sessions
@@ -34,6 +35,10 @@ LAST_PAUSE_S: Final = 10.0
 # Who lived this long had a good start: the back-off begins anew.
 GOOD_LIFE_S: Final = 30.0
 _FLUSH_EVERY_S: Final = 1.0
+# How late at most something refused is told.
+_PUSH_EVERY_S: Final = 0.25
+# On a busy machine an edit does not wait longer for what its log tells of sessions.
+_CATCH_UP_S: Final = 0.1
 _CHUNK: Final = 2**18
 
 
@@ -136,7 +141,8 @@ class _Private(_Lives):
             output = await self.server.start(document)
             adapter.rendered()
             control = Control(settings.mqtt_host, settings.mqtt_port, ADAPTER, password, settings.tls_cert_file)
-            watcher = Watcher(adapter, control, sessions, journal, self.refusals)
+            flow = Flow(control.tell) if settings.mosquitto_refusals else None
+            watcher = Watcher(adapter, control, sessions, journal, self.refusals, flow)
             reading = asyncio.create_task(_read(output, watcher))
             tasks.append(reading)
             if not await self.server.until_listening():
@@ -145,6 +151,9 @@ class _Private(_Lives):
             await self._report(live_sessions.replace_all, [])
             watcher.open()
             self.say_ready(mosquitto_pid=self.server.process.pid if self.server.process else 0)
+            if flow is not None:
+                adapter.catch_up = lambda: flow.catch_up(_CATCH_UP_S)
+                tasks.append(asyncio.create_task(_push(flow)))
             working = asyncio.create_task(asyncio.to_thread(adapter.work, control))
             tasks.append(working)
             tasks.append(asyncio.create_task(self._flush(sessions)))
@@ -245,6 +254,12 @@ class _External(_Lives):
             await asyncio.to_thread(control.close)
             if working is not None:
                 await asyncio.gather(working, return_exceptions=True)
+
+
+async def _push(flow: Flow) -> object:
+    while True:
+        await asyncio.sleep(_PUSH_EVERY_S)
+        flow.push()
 
 
 async def _read(output: asyncio.StreamReader, watcher: Watcher) -> object:

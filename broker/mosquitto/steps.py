@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from broker.mosquitto import differences
-from broker.mosquitto.accounts import Account
+from broker.mosquitto.accounts import TAKEN, Account, Acl
 from broker.mosquitto.differences import Command, Mend, Roles, Seen
 from broker.mosquitto.told import denied
 from hub.access import decide
@@ -18,7 +18,7 @@ class Name:
     """What is known of one name: before the round, and what the database says now.
 
     `held` tells the filters that it is subscribed to, or None where that is not known. `is_away`: nobody is connected
-    by that name.
+    by that name; with `attach` it is given the shared roles that it bears, if so.
     """
 
     username: str
@@ -29,6 +29,7 @@ class Name:
     end: Change | None
     held: Callable[[str], list[str] | None]
     is_away: bool = False
+    attach: bool = False
 
     @property
     def is_gone(self) -> bool:
@@ -42,14 +43,23 @@ class Name:
 
 @dataclass(slots=True)
 class Step:
-    """What is planned for one name. `is_to_go`: its session ends when there is nothing more urgent."""
+    """What is planned for one name. `is_to_go`: its session ends when there is nothing more urgent.
+
+    `lost` are rules that its own role has and will not have any more; what it lost by a shared role is not among them.
+    `is_refused`: they are out of its reach already.
+    """
 
     username: str
     mend: Mend
-    commands: list[Command]
-    words: list[tuple[str, bytes]]
-    purge: tuple[Principal, bool] | None
-    is_to_go: bool
+    commands: list[Command] = field(default_factory=list)
+    words: list[tuple[str, bytes]] = field(default_factory=list)
+    purge: tuple[Principal, bool] | None = None
+    is_to_go: bool = False
+    is_away: bool = False
+    lost: frozenset[Acl] = frozenset()
+    gains: bool = False
+    can_be_refused: bool = False
+    is_refused: bool = False
 
 
 @dataclass(slots=True)
@@ -67,6 +77,21 @@ class Steps:
     def all(self) -> list[Step]:
         return [*self.first, *self.additions, *self.removals]
 
+    def sort(self) -> None:
+        """Among additions: first from whom something is still to be taken, then who waits for something and is there.
+
+        Before them those for whom nothing is to be done.
+        """
+
+        def when(step: Step) -> int:
+            if not step.commands:
+                return 0
+            if step.lost and not step.is_refused:
+                return 1
+            return 4 if step.is_away else 2 if step.gains else 3
+
+        self.additions.sort(key=when)
+
     def portions(self, most: int) -> Iterator[list[Step]]:
         """Steps in order, so many together that they come to about `most` commands; a step is never divided."""
         some: list[Step] = []
@@ -82,10 +107,16 @@ class Steps:
 
     def add(self, name: Name) -> Mend:
         """Plan what this name needs; the difference that was found."""
-        mend = differences.mend(name.username, name.account, name.seen, name.secret, self.shared, is_away=name.is_away)
-        step = Step(name.username, mend, list(mend.commands), [], None, is_to_go=False)
+        is_away = name.attach and name.is_away
+        mend = differences.mend(name.username, name.account, name.seen, name.secret, self.shared, is_away=is_away)
+        step = Step(name.username, mend, list(mend.commands), is_away=name.is_away)
         if mend.after is not None:
             self.needed |= mend.after.borne
+            if name.seen is not None:
+                before, after = name.seen.acls or frozenset(), mend.after.acls or frozenset()
+                step.gains = bool(after - before)
+                step.lost = before.difference(after, *(self.shared.get(role, ()) for role in mend.after.borne))
+                step.can_be_refused = TAKEN in name.seen.borne
         if name.before is not None and name.username != HUB_USERNAME and not mend.is_foreign:
             step.words, is_told = _tell(name)
             if is_told and name.account is not None and not mend.kicks and name.seen is not None:

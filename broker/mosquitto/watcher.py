@@ -9,6 +9,7 @@ from broker.mosquitto.adapter import Adapter
 from broker.mosquitto.control import Control
 from broker.mosquitto.differences import kick
 from broker.mosquitto.document import ADAPTER, CONTROL
+from broker.mosquitto.flow import Flow
 from broker.mosquitto.journal import (
     DeniedConnect,
     DeniedPublish,
@@ -30,13 +31,20 @@ class Watcher:
     """Runs in the event loop; what it sends goes out at once and waits for nothing."""
 
     def __init__(
-        self, adapter: Adapter, control: Control, sessions: Sessions, journal: Journal, refusals: Refusals
+        self,
+        adapter: Adapter,
+        control: Control,
+        sessions: Sessions,
+        journal: Journal,
+        refusals: Refusals,
+        flow: Flow | None,
     ) -> None:
         self._adapter = adapter
         self._control = control
         self._sessions = sessions
         self._journal = journal
         self._refusals = refusals
+        self._flow = flow
         self._pace = Pace()
         self._is_open = False
 
@@ -50,6 +58,8 @@ class Watcher:
             if getattr(event, "username", "") != ADAPTER:
                 self._sessions.take(event)
                 self._refused(event)
+            elif self._flow is not None and isinstance(event, DeniedPublish):
+                self._flow.seen(event.topic)
 
     def _refused(self, event: Event) -> None:
         if isinstance(event, DeniedConnect):

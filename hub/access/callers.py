@@ -125,8 +125,8 @@ def by_token(session: Session, token: str, now: datetime) -> Caller:
         raise Unauthenticated("the token is not one of this hub")
     found = credentials.authenticate(session, username, token, now)
     if isinstance(found, credentials.Refused):
-        reason = "the token is wrong" if found.code == decide.BAD_CREDENTIALS else found.reason
-        raise Unauthenticated(reason)
+        is_known = found.code != decide.BAD_CREDENTIALS
+        raise Unauthenticated(found.reason if is_known else "the token is wrong", is_known=is_known)
     if found.device_id is None:
         kind = "integrations" if username.startswith(INTEGRATION_PREFIX) else "this"
         raise Unauthenticated(f"{kind} speak MQTT alone; use a device's token or a personal one")

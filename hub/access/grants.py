@@ -61,6 +61,13 @@ class Book:
         found: Grant | None = _find(self._tree, _levels(asked), 0, handle)
         return found
 
+    def touches(self, asked: str) -> bool:
+        """Whether some topic is matched by a grant and by `asked`, a valid filter or topic.
+
+        Where one of them begins with a wildcard it may say so of topics that begin with `$`, which none would match.
+        """
+        return _touches(self._tree, _levels(asked), 0)
+
 
 def _find(node: dict[Any, Any], want: list[str], index: int, handle: str) -> Any:
     for at in range(index, len(want)):
@@ -86,6 +93,19 @@ def _find(node: dict[Any, Any], want: list[str], index: int, handle: str) -> Any
             return found
         node = any_level
     return node.get("#") or node.get(_END)
+
+
+def _touches(node: dict[Any, Any], want: list[str], index: int) -> bool:
+    if "#" in node:
+        return True
+    if index == len(want):
+        return _END in node
+    level = want[index]
+    if level == "#":
+        return bool(node)
+    if level == "+":
+        return any(_touches(below, want, index + 1) for name, below in node.items() if name is not _END)
+    return any(_touches(node[name], want, index + 1) for name in (level, "+") if name in node)
 
 
 def split_share(topic_filter: str) -> tuple[str, str]:

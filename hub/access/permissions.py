@@ -44,6 +44,8 @@ PERMISSIONS: Final[dict[str, Permission]] = {
         Permission("agents:write", "change the agent; the owner also disables and deletes it", "admin"),
         Permission("access:read", "see roles, grants, integrations and refusals", "member"),
         Permission("access:write", "change roles, grants and integrations", "admin"),
+        Permission("dead_letters:read", "see messages that could not be stored or sent, and why", "admin"),
+        Permission("dead_letters:write", "try them again, or discard them", "admin"),
         Permission("audit:read", "read and verify the audit", "member"),
     )
 }

@@ -7,7 +7,7 @@ entries their places in their chains. Each agent has a chain, and the hub has on
 from hub.audit.actors import KINDS, Actor, Kind
 from hub.audit.chain import HUB_CHAIN, discard, flush
 from hub.audit.entries import Filter, actions, entries, record
-from hub.audit.verification import Anchor, Fault, Report, heads, lines, note, verify
+from hub.audit.verification import Anchor, Fault, Report, heads, lines, note, some_lines, verify
 
 __all__ = [
     "HUB_CHAIN",
@@ -26,5 +26,6 @@ __all__ = [
     "lines",
     "note",
     "record",
+    "some_lines",
     "verify",
 ]

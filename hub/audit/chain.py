@@ -4,6 +4,8 @@ What is hashed is one line of JSON that Postgres makes of the stored row, so it 
 `[seq, previous hash, chain, time, kind, actor, action, subject, subject id, before, after]`.
 """
 
+import hashlib
+import json
 import uuid
 from typing import Final
 
@@ -17,7 +19,8 @@ LINE: Final = (
     "jsonb_build_array({seq}, {prev}, e.chain, to_char(e.at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'),"
     " e.actor_kind, e.actor, e.action, e.subject, e.subject_id, e.before, e.after)::text"
 )
-_GIVEN: Final = LINE.format(seq="CAST(:seq AS bigint)", prev="CAST(:prev AS text)")
+# The same without its first two, which are known only when the entry before it is: Postgres makes these of many rows.
+_REST: Final = LINE.replace("{seq}, {prev}, ", "")
 _PENDING: Final = "audit"
 
 
@@ -55,15 +58,26 @@ def _append(session: Session, chain: uuid.UUID, ids: list[int]) -> None:
         ),
         {"chain": chain},
     ).one()
+    rest = dict(
+        session.execute(
+            text(f"SELECT e.entry_id, {_REST} FROM audit_entries AS e WHERE e.entry_id = ANY(:ids)"), {"ids": ids}
+        ).all()
+    )
+    places, before, hashes = [], [], []
     for entry_id in ids:
         seq += 1
-        previous = session.execute(
-            text(
-                "UPDATE audit_entries AS e SET seq = :seq, prev_hash = :prev,"
-                f" hash = encode(sha256(convert_to({_GIVEN}, 'UTF8')), 'hex') WHERE entry_id = :id RETURNING hash"
-            ),
-            {"seq": seq, "prev": previous, "id": entry_id},
-        ).scalar_one()
+        places.append(seq)
+        before.append(previous)
+        previous = hashlib.sha256(f"[{seq}, {json.dumps(previous)}, {rest[entry_id][1:]}".encode()).hexdigest()
+        hashes.append(previous)
+    session.execute(
+        text(
+            "UPDATE audit_entries AS e SET seq = n.seq, prev_hash = n.prev_hash, hash = n.hash FROM"
+            " unnest(CAST(:ids AS bigint[]), CAST(:seqs AS bigint[]), CAST(:before AS text[]), CAST(:hashes AS text[]))"
+            " AS n (entry_id, seq, prev_hash, hash) WHERE e.entry_id = n.entry_id"
+        ),
+        {"ids": ids, "seqs": places, "before": before, "hashes": hashes},
+    )
     session.execute(
         text("UPDATE audit_chains SET seq = :seq, hash = :hash, updated_at = now() WHERE chain = :chain"),
         {"seq": seq, "hash": previous, "chain": chain},

@@ -154,24 +154,27 @@ def _look(row: Any, seen: int, previous: str, kept: dict[int, str]) -> Iterator[
 
 def lines(session: Session, chain: uuid.UUID) -> Iterator[Any]:
     """A chain from its beginning: (entry_id, seq, prev_hash, hash, line), `line` being what is hashed."""
-    after = 0
-    while True:
-        # By a range of places, not by a limit: the line is made for these rows alone, whatever the planner knows.
-        rows = session.execute(
-            text(
-                f"SELECT e.entry_id, e.seq, e.prev_hash, e.hash, {_LINE} AS line FROM audit_entries AS e"
-                " WHERE e.chain = :chain AND e.seq > :after AND e.seq <= :until ORDER BY e.seq"
-            ),
-            {"chain": chain, "after": after, "until": after + _BATCH},
-        ).all()
+    after: int | None = 0
+    while after is not None:
+        rows, after = some_lines(session, chain, after)
         yield from rows
-        following = session.execute(
-            text("SELECT min(seq) FROM audit_entries WHERE chain = :chain AND seq > :until"),
-            {"chain": chain, "until": after + _BATCH},
-        ).scalar()
-        if following is None:
-            return
-        after = int(following) - 1
+
+
+def some_lines(session: Session, chain: uuid.UUID, after: int) -> tuple[Sequence[Any], int | None]:
+    """Some of those behind the place `after`, and the place behind which there are more; None at the end."""
+    # By a range of places, not by a limit: the line is made for these rows alone, whatever the planner knows.
+    rows = session.execute(
+        text(
+            f"SELECT e.entry_id, e.seq, e.prev_hash, e.hash, {_LINE} AS line FROM audit_entries AS e"
+            " WHERE e.chain = :chain AND e.seq > :after AND e.seq <= :until ORDER BY e.seq"
+        ),
+        {"chain": chain, "after": after, "until": after + _BATCH},
+    ).all()
+    following = session.execute(
+        text("SELECT min(seq) FROM audit_entries WHERE chain = :chain AND seq > :until"),
+        {"chain": chain, "until": after + _BATCH},
+    ).scalar()
+    return rows, None if following is None else int(following) - 1
 
 
 def _head(session: Session, chain: uuid.UUID) -> int:

@@ -1,6 +1,7 @@
 """A message on its way in, and what became of a batch of them."""
 
 import uuid
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, TypeVar
@@ -22,6 +23,8 @@ class Incoming:
     retained: bool
     received_at: datetime
     delivery: tuple[int, int, int] = (0, 0, 0)
+    # A dead letter that is tried again: it says nothing about the device's connection of now.
+    retried: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,8 @@ class Outcome:
     refusals: list[Refusal] = field(default_factory=list)
     heard: list[tuple[uuid.UUID, uuid.UUID, datetime]] = field(default_factory=list)
     samples: list[NewSamples] = field(default_factory=list)
+    # Malformed, or not storable, by handle.
+    garbage: Counter[str] = field(default_factory=Counter)
 
     def receive(self, handle: str, message_id: str) -> None:
         """Confirm to the device that this message is stored."""

@@ -53,6 +53,9 @@ def process(session: Session, batch: Sequence[Incoming], root: str) -> Outcome:
         if sender is None or sender.revoked:
             outcome.refuse(topic.handle, incoming, "there is no device with this handle that may speak")
             continue
+        if incoming.retried:
+            accepted.setdefault(topic.kind, []).append(Accepted(incoming, sender, topic.levels, message))
+            continue
         before = evidence[topic.handle]
         heard = _heard(topic.kind, incoming, message)
         if presence.is_stale(before, heard.epoch):
@@ -77,6 +80,8 @@ def parked(incoming: Incoming, root: str) -> Outcome:
     """What to tell the device whose message could not be stored and is kept among the dead letters."""
     outcome = Outcome()
     topic = parse_topic(incoming.topic, root)
+    if topic is not None and topic.handle:
+        outcome.garbage[topic.handle] += 1
     if topic is not None and topic.kind in ("event", "reply", "config_reply"):
         message_id = None
         if topic.kind == "event":
@@ -112,6 +117,7 @@ def _parse(incoming: Incoming, root: str, outcome: Outcome) -> tuple[Incoming, P
         return incoming, topic, decode(topic.kind, incoming.payload)
     except Malformed as error:
         log.info("inbox.malformed", handle=topic.handle, kind=topic.kind, field=error.field, rule=error.rule)
+        outcome.garbage[topic.handle] += 1
         outcome.refuse(topic.handle, incoming, str(error))
         return None
 

@@ -23,6 +23,7 @@ from hub.tables.delivery import (
     FeedRevision,
     IdempotencyKey,
     OutboxMessage,
+    Quarantine,
     RetainedTopic,
 )
 from hub.tables.devices import (
@@ -40,6 +41,7 @@ from hub.tables.groups import BatchSkip, CommandBatch, DeviceConfig, DeviceConfi
 from hub.tables.identity import (
     Agent,
     AgentMembership,
+    AgentRetention,
     ForeignSignIn,
     OneTimeLink,
     PersonalToken,
@@ -75,6 +77,7 @@ __all__ = [
     "Action",
     "Agent",
     "AgentMembership",
+    "AgentRetention",
     "AgentToken",
     "AuditChain",
     "AuditEntry",
@@ -117,6 +120,7 @@ __all__ = [
     "Presence",
     "PresenceChange",
     "PresenceWatch",
+    "Quarantine",
     "RemoteDeviceMap",
     "RetainedTopic",
     "RetiredHandle",

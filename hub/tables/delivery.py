@@ -4,10 +4,10 @@ import uuid
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, SmallInteger, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKeyConstraint, SmallInteger, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
-from hub.tables.columns import FALSE, JSON, TIMESTAMPTZ, created, default, numbered
+from hub.tables.columns import FALSE, JSON, TIMESTAMPTZ, created, default, moment, numbered
 
 
 class OutboxMessage(SQLModel, table=True):
@@ -72,8 +72,26 @@ class Denial(SQLModel, table=True):
     )
 
 
+class Quarantine(SQLModel, table=True):
+    """A device whose messages are set aside for now, and why."""
+
+    __tablename__ = "quarantines"
+    __table_args__ = (
+        ForeignKeyConstraint(["device_id", "agent_id"], ["devices.device_id", "devices.agent_id"], ondelete="CASCADE"),
+    )
+    device_id: uuid.UUID = Field(primary_key=True)
+    agent_id: uuid.UUID
+    reason: str
+    detail: str
+    since: datetime = created()
+    until: datetime = Field(sa_type=TIMESTAMPTZ)
+    set_aside: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs=default("0"))
+    last_topic: str = Field(default="", sa_column_kwargs=default("''"))
+    last_at: datetime | None = moment()
+
+
 class DeadLetter(SQLModel, table=True):
-    """A message that could not be stored, with its error."""
+    """A message that could not be stored (`in`) or that no broker took (`out`), with its error."""
 
     __tablename__ = "dead_letters"
     dead_letter_id: int | None = numbered()
@@ -82,6 +100,12 @@ class DeadLetter(SQLModel, table=True):
     error: str
     received_at: datetime = Field(sa_type=TIMESTAMPTZ)
     parked_at: datetime = created()
+    agent_id: uuid.UUID | None = Field(default=None, foreign_key="agents.agent_id", ondelete="CASCADE")
+    device_id: uuid.UUID | None = Field(default=None, foreign_key="devices.device_id", ondelete="SET NULL")
+    direction: str = Field(default="in", sa_column_kwargs=default("'in'"))
+    retain: bool = Field(default=False, sa_column_kwargs=FALSE)
+    tries: int = Field(default=1, sa_column_kwargs=default("1"))
+    tried_at: datetime | None = moment()
 
 
 class IdempotencyKey(SQLModel, table=True):

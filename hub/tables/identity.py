@@ -22,6 +22,19 @@ class Agent(SQLModel, table=True):
     deleted_by: str | None = None
 
 
+class AgentRetention(SQLModel, table=True):
+    """For how many days an agent keeps what it gathers, where it does not go by the defaults."""
+
+    __tablename__ = "agent_retention"
+    agent_id: uuid.UUID = Field(foreign_key="agents.agent_id", ondelete="CASCADE", primary_key=True)
+    events_days: int
+    telemetry_days: int
+    commands_days: int
+    denials_days: int
+    dead_letters_days: int
+    revision: int = Field(default=1, sa_column_kwargs=default("1"))
+
+
 class Space(SQLModel, table=True):
     """A room or another place of an agent."""
 

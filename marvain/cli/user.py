@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 import click
 from sqlmodel import Session
 
-from hub import identity, members, sign_in
+from hub import accounts, identity, members, sign_in
 from hub.errors import NotFound
 from hub.tables import User
 from marvain.cli.options import BY, agent_option, instance_option, json_option
-from marvain.cli.output import show_json
+from marvain.cli.output import ago, show_json, show_table
 from marvain.instance import Instance
 from marvain.reach import database
 
@@ -18,6 +18,74 @@ from marvain.reach import database
 @click.group()
 def user() -> None:
     """People: add them, give them a new way in, change what they are to an agent."""
+
+
+@user.command("list")
+@instance_option
+@json_option
+def list_(instance: Instance, *, as_json: bool) -> None:
+    """List all people with what they are to which agent."""
+    with database(instance) as opened, opened.transaction() as session:
+        found = accounts.overview(session, datetime.now(UTC))
+    if as_json:
+        show_json(found)
+        return
+    show_table(
+        ["E-MAIL", "NAME", "STATE", "SEEN", "BROWSERS", "AGENTS"],
+        [
+            (
+                one.email or one.user_id,
+                one.display_name,
+                "disabled" if one.disabled else "active" if one.can_sign_in else "invited",
+                ago(one.last_seen),
+                one.sessions,
+                ", ".join(f"{agent} ({role})" for agent, role in one.agents),
+            )
+            for one in found
+        ],
+    )
+
+
+@user.command()
+@click.argument("email")
+@instance_option
+@json_option
+def disable(email: str, instance: Instance, *, as_json: bool) -> None:
+    """Let nobody in as EMAIL any more, in no agent; ends their browsers, pages and tokens at once."""
+    _switch(instance, email, disabled=True, as_json=as_json)
+
+
+@user.command()
+@click.argument("email")
+@instance_option
+@json_option
+def enable(email: str, instance: Instance, *, as_json: bool) -> None:
+    """Let EMAIL in again, with the password and the tokens of before."""
+    _switch(instance, email, disabled=False, as_json=as_json)
+
+
+@user.command()
+@click.argument("email")
+@click.option("--end", is_flag=True, help="Sign all of them out.")
+@instance_option
+@json_option
+def sessions(email: str, instance: Instance, *, end: bool, as_json: bool) -> None:
+    """List the browsers in which EMAIL is signed in."""
+    with database(instance) as opened, opened.transaction() as session:
+        person = _person(session, email)
+        found = sign_in.sessions_of(session, person.user_id, datetime.now(UTC))
+        shown = [
+            {"session_id": one.session_id, "address": one.address, "browser": one.user_agent, "seen": one.last_seen_at}
+            for one in found
+        ]
+        if end:
+            sign_in.end_sessions(session, person.user_id, f"ended by the {BY}", by=BY)
+    if as_json:
+        show_json(shown)
+        return
+    show_table(["SEEN", "ADDRESS", "BROWSER"], [(ago(one.last_seen_at), one.address, one.user_agent) for one in found])
+    if end:
+        click.echo("All of them are signed out.")
 
 
 @user.command()
@@ -46,7 +114,7 @@ def add(
     password = sys.stdin.readline().rstrip("\r\n") if password_stdin else None
     with database(instance) as opened, opened.transaction() as session:
         home = identity.find_agent(session, agent)
-        person = identity.create_user(session, email, name, password)
+        person = identity.create_user(session, email, name, password, by=BY)
         given = identity.join(session, home.agent_id, person, role, by=BY)
         link = _link(session, instance, person) if password is None else None
         facts = {
@@ -114,6 +182,16 @@ def remove(email: str, agent: str | None, instance: Instance, *, as_json: bool) 
         show_json({"user_id": person.user_id, "email": person.email, "agent_id": home.agent_id})
     else:
         click.echo(f"{person.email} is no member of {home.name} any more.")
+
+
+def _switch(instance: Instance, email: str, *, disabled: bool, as_json: bool) -> None:
+    with database(instance) as opened, opened.transaction() as session:
+        person = _person(session, email)
+        accounts.set_disabled(session, person, disabled=disabled, by=BY)
+    if as_json:
+        show_json({"user_id": person.user_id, "email": person.email, "disabled": disabled})
+    else:
+        click.echo(f"{person.email} is {'disabled' if disabled else 'enabled'}.")
 
 
 def _person(session: Session, email: str) -> User:

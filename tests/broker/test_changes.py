@@ -142,6 +142,7 @@ def browser(house: House, minutes: float = 60) -> tuple[Any, str, str, Any]:
             user_id=user.user_id, token_hash=f"{time.monotonic_ns()}", expires_at=now + timedelta(minutes=minutes)
         )
         session.add(signed_in)
+        session.flush()
         username, password, _ = credentials.issue_for_session(session, signed_in, now)
     return signed_in, username, password, user
 

@@ -101,15 +101,17 @@ def furnish(session: Session) -> tuple[dict[str, str], dict[str, str], Agent, Ag
     roles.create(session, home.agent_id, watcher, by="tests", open_topics=vectors.OPEN_TOPICS)
     devices.revoke(session, made["revoked"].device, reason="lost", by="tests")
     integrations.revoke(session, home.agent_id, made["gone"].integration.integration_id, reason="lost", by="tests")
-    user = User(email="ann@example.org")
-    session.add(user)
-    session.flush()
-    identity.join(session, home.agent_id, user, "member")
-    signed_in = UserSession(
-        user_id=user.user_id, token_hash=uuid.uuid4().hex, expires_at=datetime.now(UTC).replace(year=2999)
-    )
-    session.add(signed_in)
-    names["page"], secrets["page"], _ = credentials.issue_for_session(session, signed_in, datetime.now(UTC))
+    for name, role in (("page", "member"), ("guest", "guest")):
+        user = User(email=f"{name}@example.org")
+        session.add(user)
+        session.flush()
+        identity.join(session, home.agent_id, user, role)
+        signed_in = UserSession(
+            user_id=user.user_id, token_hash=uuid.uuid4().hex, expires_at=datetime.now(UTC).replace(year=2999)
+        )
+        session.add(signed_in)
+        session.flush()
+        names[name], secrets[name], _ = credentials.issue_for_session(session, signed_in, datetime.now(UTC))
     return names, secrets, home, other
 
 
@@ -273,7 +275,8 @@ class Running:
         with self.world.database.transaction() as session:
             principal = principals.load(session, self.world.names[case.who], ROOT)
         everything = [grant.filter for grant in principal.grants if grant.action == "subscribe"]
-        mark = {"page": f"ui/{self.world.home}/mark", "ha": "out/ha/mark"}.get(case.who, f"d/{case.who}/welcome")
+        marks = {"page": f"ui/{self.world.home}/mark", "guest": f"ui/{self.world.home}/events", "ha": "out/ha/mark"}
+        mark = marks.get(case.who, f"d/{case.who}/welcome")
         with self._as(case.who) as peer:
             assert peer.subscribe(*((topic_filter, 1) for topic_filter in everything)) == [1] * len(everything)
             payload = uuid.uuid4().hex.encode()

@@ -2,8 +2,8 @@
 
 The people of the table: `porch`, a device with the default scopes, that bears the role Gardener; `mute`, a device
 without scopes; `star`, a device with `*`; `attic`, a device of another agent; `revoked`; `ha` and `gone`, an
-integration and a revoked one; `page`, a browser of a member of Home; `hub`. `{root}`, `{home}` and `{other}` are
-filled in, the last two with the ids of the agents.
+integration and a revoked one; `page` and `guest`, browsers of a member and of a guest of Home; `hub`. `{root}`,
+`{home}` and `{other}` are filled in, the last two with the ids of the agents.
 """
 
 from dataclasses import dataclass
@@ -133,6 +133,15 @@ CASES: Final[tuple[Case, ...]] = (
     *_may_not("page", "will", "{root}/hub/status"),
     *_may("page", "receive", "{root}/ui/{home}/devices"),
     *_may_not("page", "receive", "{root}/ui/{other}/devices"),
+    *_may("guest", "connect", ""),
+    *_may("guest", "subscribe", "{root}/ui/{home}/events", "{root}/ui/{home}/presence", "{root}/hub/status"),
+    *_may_not("guest", "subscribe", "{root}/ui/{home}/#", "{root}/ui/{home}/+", "{root}/ui/{home}/denials"),
+    *_may_not(
+        "guest", "subscribe", "{root}/ui/{home}/telemetry", "{root}/ui/{other}/events", "{root}/d/porch/presence"
+    ),
+    *_may_not("guest", "publish", "{root}/ui/{home}/events", "{root}/d/porch/cmd/ping/1"),
+    *_may("guest", "receive", "{root}/ui/{home}/devices"),
+    *_may_not("guest", "receive", "{root}/ui/{home}/denials", "{root}/ui/{other}/devices"),
     # --- the hub
     *_may("hub", "publish", "{root}/d/porch/welcome", "{root}/ui/{home}/events", "{root}/hub/status"),
     *_may("hub", "retain", "{root}/d/porch/presence"),

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import text
 
-from hub import batches, command_ends, commands, device_config, devices, outbox, tags
+from hub import batches, command_ends, commands, device_config, devices, outbox, retention, tags
 from hub import feed as feeds
 from hub.batches import Wish
 from hub.errors import Conflict, Invalid, NotFound
@@ -186,7 +186,8 @@ def test_old_batches_and_their_commands_are_forgotten_together(session, three, a
     limit = datetime.now(UTC) - timedelta(days=90)
     assert batches.forget(session, limit) == 0  # its commands are not over yet
     command_ends.expire(session, then + timedelta(days=1))
-    assert command_ends.forget(session, limit) == 2
+    [rule] = [one for one in retention.RULES if one.table == "commands"]
+    assert retention.remove_some(session, rule, agent.agent_id, limit) == 2
     assert batches.forget(session, limit) == 1
 
 

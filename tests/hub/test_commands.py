@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 from sqlalchemy import text
 
-from hub import command_ends, commands, feed, outbox
+from hub import command_ends, commands, feed, outbox, retention
 from hub.command_replies import advance
 from hub.errors import Conflict, Invalid, NotFound
 from hub.mqtt import BrokerAway
@@ -283,8 +283,8 @@ def test_a_long_ledger_is_paged_and_in_time_forgotten(session, device):
     rest = commands.for_device(session, device.device_id, 3, before=first[-1].command_id)
     assert sorted(one.command_id for one in first + rest) == sorted(ids)
     command_ends.expire(session, asked + timedelta(hours=1))
-    assert command_ends.forget(session, datetime.now(UTC) - timedelta(days=90), limit=3) == 3
-    assert command_ends.forget(session, datetime.now(UTC) - timedelta(days=90)) == 2
+    [rule] = [one for one in retention.RULES if one.table == "commands"]
+    assert retention.remove_some(session, rule, device.agent_id, datetime.now(UTC) - timedelta(days=90)) == 5
     assert commands.for_device(session, device.device_id) == []
 
 

@@ -101,6 +101,7 @@ def test_open_pages_are_told(database, session, agent):
     member = person(session, agent, "member", "member")
     signed_in = UserSession(user_id=member.user_id, token_hash="x", expires_at=datetime.now(UTC) + timedelta(hours=1))
     session.add(signed_in)
+    session.flush()
     page, _, _ = credentials.issue_for_session(session, signed_in, datetime.now(UTC))
     session.commit()
     with database.listen(changes.CHANNEL) as listener:

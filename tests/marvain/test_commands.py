@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
-from hub import identity
+from hub import identity, sign_in
 from hub.database import Database
 
 pytestmark = pytest.mark.timeout(240)
@@ -101,6 +102,41 @@ def test_agents(run: Callable) -> None:
     (home,) = answer(run("agent", "list"))
     assert home["name"] == "Home"
     assert [space["name"] for space in home["spaces"]] == ["Home"]
+    assert refusal(run("agent", "add", "Cabin", "--owner", "nobody@example.org")) == (3, "owner")
+    answer(run("user", "add", "ann@example.org", "--password-stdin", stdin="violet teapot on the nineteenth stair\n"))
+    made = answer(run("agent", "add", "Cabin", "--owner", "ann@example.org"))
+    assert answer(run("agent", "rename", "cabin", "Hut"))["agent_id"] == made["agent_id"]
+    assert refusal(run("agent", "rename", "hut", "")) == (2, "name")
+    assert answer(run("agent", "disable", "hut"))["disabled"]
+    assert [one["disabled"] for one in answer(run("agent", "list"))] == [False, True]
+    assert not answer(run("agent", "enable", "hut"))["disabled"]
+    (ann,) = answer(run("user", "list"))
+    assert (ann["agents"], ann["can_sign_in"]) == ([["Home", "owner"], ["Hut", "owner"]], True)
+    assert refusal(run("agent", "delete", "hut", "--typed", "Home")) == (2, "typed")
+    assert answer(run("agent", "delete", "hut", "--typed", "Hut"))["lost"]["spaces"] == 1
+    assert refusal(run("agent", "delete", "home", "--typed", "Home"))[0] == 4, "the last one stays"
+
+
+def test_a_person_is_shut_out(run: Callable, database: Database) -> None:
+    answer(run("user", "add", "ann@example.org", "--password-stdin", stdin="violet teapot on the nineteenth stair\n"))
+    with database.transaction() as session:
+        ann = identity.find_user(session, "ann@example.org")
+        assert ann is not None
+        sign_in.start_session(session, ann, "192.0.2.7", "a browser", datetime.now(UTC))
+    (browser,) = answer(run("user", "sessions", "ann@example.org"))
+    assert (browser["address"], browser["browser"]) == ("192.0.2.7", "a browser")
+    answer(run("user", "disable", "ann@example.org"))
+    (shown,) = answer(run("user", "list"))
+    assert (shown["disabled"], shown["can_sign_in"], shown["sessions"]) == (True, False, 0)
+    answer(run("user", "enable", "ann@example.org"))
+    (shown,) = answer(run("user", "list"))
+    assert (shown["disabled"], shown["can_sign_in"]) == (False, True)
+    assert [one["action"] for one in answer(run("audit", "list", "--agent", "hub"))][:3] == [
+        "user.enabled",
+        "user.disabled",
+        "user.signed_out",
+    ]
+    assert refusal(run("user", "disable", "nobody@example.org")) == (3, "email")
 
 
 def test_doctor_on_a_database_of_ones_own(run: Callable) -> None:
@@ -140,7 +176,8 @@ def test_the_audit_is_listed_verified_and_held_to_what_was_kept(run: Callable, d
     assert all(one["whole"] for one in answer(run("audit", "verify", "--expect", line)))
     assert refusal(run("audit", "verify", "--expect", "nonsense")) == (2, "expect")
     with database.engine.begin() as connection:
-        connection.execute(text("ALTER TABLE audit_entries DISABLE TRIGGER USER"))
+        for table in ("audit_entries", "audit_chains"):
+            connection.execute(text(f"ALTER TABLE {table} DISABLE TRIGGER USER"))
         connection.execute(text("DELETE FROM audit_entries"))
         connection.execute(text("DELETE FROM audit_chains"))
     done = run("audit", "verify", "--expect", line)

@@ -119,6 +119,21 @@ def test_an_epoch_that_has_gone_back_jumps_above_the_hubs(start, hub):
     assert not [state for state in hub.of("state") if state.state == "lost"]
 
 
+def test_in_quarantine_it_keeps_what_it_has_and_sends_it_when_it_is_let_go(start, hub, cli):
+    hub.receipts = False
+    satellite = start()
+    satellite.wait_log("hub answered")
+    cli("send", "bell", "{}", "--timeout", "0.2")
+    hub.wait_for("event")
+    hub.deny(Denied("message", f"marvain/v1/d/{HANDLE}/event/bell", "in quarantine: it sent too much", retry_after_s=2))
+    satellite.wait_log("in quarantine")
+    hub.receipts = True
+    began = time.monotonic()
+    sent = cli("send", "bell", '{"n": 2}', "--timeout", "20")
+    assert "stored" in sent.stdout
+    assert time.monotonic() - began > 1
+
+
 def test_a_stale_or_impossible_epoch_is_not_followed(start, hub):
     satellite = start()
     satellite.wait_log("hub answered")

@@ -32,6 +32,7 @@ class TestProvider:
         self.told_issuer = ""
         self.claims: dict[str, Any] = {}
         self.forge = ""
+        self.padding = ""
         self._codes: dict[str, dict[str, str]] = {}
         self.app = FastAPI()
         self.app.get("/.well-known/openid-configuration")(self.metadata)
@@ -42,7 +43,7 @@ class TestProvider:
     def metadata(self) -> dict[str, str]:
         names = {"authorization_endpoint": "authorize", "token_endpoint": "token", "jwks_uri": "jwks"}
         found = {name: f"{self.issuer}/{path}" for name, path in names.items()}
-        return {"issuer": self.told_issuer or self.issuer, **found}
+        return {"issuer": self.told_issuer or self.issuer, "x": self.padding, **found}
 
     def keys(self) -> dict[str, Any]:
         return {"keys": [{"kty": "future"}, self.key.as_dict(private=False)]}

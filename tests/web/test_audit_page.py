@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from hub import audit, devices, identity
+from hub.tables import Agent, AgentMembership
 
 
 @pytest.fixture
@@ -33,8 +34,26 @@ async def test_members_see_it_and_cannot_verify_or_export(new_client, make_user,
     assert (await member.get("/audit/export")).status_code == 403
 
 
-async def test_an_empty_one_teaches(owner) -> None:
-    assert "Whoever changes something here is written down" in (await owner.get("/audit")).text
+async def test_an_empty_one_teaches(owner, owner_token, database) -> None:
+    """As an agent from an earlier system has it, which came with its rows."""
+    with database.transaction() as session:
+        session.add(agent := Agent(name="Cabin"))
+        session.flush()
+        user_id = session.execute(text("SELECT user_id FROM users WHERE email = 'ann@example.org'")).scalar_one()
+        session.add(AgentMembership(agent_id=agent.agent_id, user_id=user_id, role="member"))
+        session.flush()
+    page = await owner.get(f"/audit?agent={agent.agent_id}")
+    assert "Whoever changes something here is written down" in page.text
+
+
+async def test_what_was_done_to_one_is_found_whatever_its_name(owner, agent_id, database) -> None:
+    with database.transaction() as session:
+        device = devices.by_handle(session, "front-door")
+        devices.add(session, agent_id, "Back door", scopes=[], by="ann@example.org")
+    page = (await owner.get(f"/audit?of={device.device_id}")).text
+    assert "Of one alone" in page
+    assert "back-door" not in page
+    assert (await owner.get("/audit?of=nonsense")).status_code == 422
 
 
 async def test_each_change_stands_there_harmlessly(owner, agent_id) -> None:

@@ -1,4 +1,7 @@
-"""Every route, asked with ids of another agent: not found, and nothing changed. Made from the route table itself."""
+"""Every route, asked with ids of another agent, or of one that is switched off: not found, and nothing changed.
+
+Made from the route table itself.
+"""
 
 import re
 from dataclasses import dataclass
@@ -12,7 +15,7 @@ from fastapi import FastAPI
 from fastapi.routing import RouteContext, iter_route_contexts
 from sqlalchemy import text
 
-from hub import batches, claims, commands, devices, enrolment, identity, integrations, tags
+from hub import agents, batches, claims, commands, dead_letters, devices, enrolment, identity, integrations, tags
 from hub.access import personal_tokens
 from hub.claims import ClaimDraft
 from hub.database import Database
@@ -49,9 +52,10 @@ ROUTES = [
 
 @dataclass(frozen=True)
 class Others:
-    """What another agent has, by the names that paths have for it."""
+    """What another agent has, by the names that paths have for it, and the token of its device."""
 
     agent_id: UUID
+    token: str
     ids: dict[str, str]
 
 
@@ -68,9 +72,8 @@ def others(database: Database) -> Others:
         eve = identity.create_user(session, "eve@example.org", "", "three loud satellites")
         session.add(AgentMembership(agent_id=agent.agent_id, user_id=eve.user_id, role="owner"))
         session.flush()
-        device = devices.add(
-            session, agent.agent_id, "Their porch", scopes=["*"], by="eve", space_id=space.space_id
-        ).device
+        added = devices.add(session, agent.agent_id, "Their porch", scopes=["*"], by="eve", space_id=space.space_id)
+        device = added.device
         integration = integrations.add(session, agent.agent_id, "Their Node-RED", by="eve").integration
         role = Role(agent_id=agent.agent_id, name="Their role")
         session.add(role)
@@ -87,8 +90,11 @@ def others(database: Database) -> Others:
         browser = UserSession(user_id=eve.user_id, token_hash="0" * 64, expires_at=now + timedelta(days=1))
         session.add(browser)
         session.flush()
+        dead_letters.park(session, "d/theirs", b"{}", "no", now, direction="out", handle=device.handle)
+        parked = session.execute(text("SELECT dead_letter_id FROM dead_letters")).scalar_one()
         return Others(
             agent.agent_id,
+            added.token,
             {
                 "agent_id": str(agent.agent_id),
                 "own_id": str(agent.agent_id),
@@ -105,6 +111,7 @@ def others(database: Database) -> Others:
                 "session_id": str(browser.session_id),
                 "username": device.handle,
                 "stream": "warmth",
+                "dead_letter_id": str(parked),
             },
         )
 
@@ -117,6 +124,19 @@ def everything(database: Database) -> dict[str, str]:
         return {
             table: session.execute(text(digest.format(table))).scalar_one() for table in sorted(set(tables) - TOUCHED)
         }
+
+
+def switch_off(database: Database, others: Others) -> None:
+    """Make the visitor an admin of it, and switch it off."""
+    with database.transaction() as session:
+        session.execute(
+            text(
+                "INSERT INTO agent_memberships (agent_id, user_id, role)"
+                " SELECT :agent, user_id, 'admin' FROM users WHERE email = 'ann@example.org'"
+            ),
+            {"agent": others.agent_id},
+        )
+        agents.set_disabled(session, others.agent_id, disabled=True, by="eve")
 
 
 def body_for(app: FastAPI, method: str, path: str) -> dict[str, Any]:
@@ -159,16 +179,58 @@ async def test_ids_of_another_agent_are_not_found(
     assert not unknown, f"say in `others` what another agent's {', '.join(unknown)} is"
     address = re.sub(r"{(\w+)(:\w+)?}", lambda found: others.ids[found[1]], path)
     is_api = path.startswith(("/v1/", "/api/"))
+    for standing in ("a stranger", "an admin of an agent that is off"):
+        if standing != "a stranger":
+            switch_off(database, others)
+        before = everything(database)
+        answers = []
+        for agent in ({}, {"agent": str(others.agent_id)}):
+            body = {"json": body_for(app, method, path)} if is_api and method not in {"GET", "DELETE"} else {}
+            typed = {"name": "Their porch"} if method == "DELETE" else {}
+            answers.append(await owner.request(method, address, params=agent | typed, **body))
+        assert [one.status_code for one in answers] == [404, 404], (standing, [one.text[:300] for one in answers])
+        assert everything(database) == before, standing
+        for one in answers:
+            assert "Their" not in one.text, standing
+
+
+async def test_an_agent_that_is_off_is_on_no_page(
+    app: FastAPI, owner: httpx.AsyncClient, others: Others, database: Database
+) -> None:
+    switch_off(database, others)
+    pages = {
+        route.path
+        for route in iter_route_contexts(app.routes)
+        if "GET" in (route.methods or ()) and "{" not in route.path
+    }
+    assert len(pages) > 20
+    for path in sorted(pages):
+        for agent in ({}, {"agent": str(others.agent_id)}):
+            answer = await owner.get(path, params=agent)
+            assert answer.status_code < 500, path
+            assert "Their" not in answer.text, path
+            assert "Elsewhere" not in answer.text, path
+
+
+async def test_a_device_of_an_agent_that_is_off_is_let_in_nowhere(
+    app: FastAPI, new_client: Any, others: Others, database: Database
+) -> None:
+    device = new_client(headers={"Authorization": f"Bearer {others.token}"})
+    assert (await device.get("/v1/me")).status_code == 200
+    switch_off(database, others)
     before = everything(database)
-    answers = []
-    for agent in ({}, {"agent": str(others.agent_id)}):
-        body = {"json": body_for(app, method, path)} if is_api and method not in {"GET", "DELETE"} else {}
-        typed = {"name": "Their porch"} if method == "DELETE" else {}
-        answers.append(await owner.request(method, address, params=agent | typed, **body))
-    assert [one.status_code for one in answers] == [404, 404], [one.text[:300] for one in answers]
+    asked = 0
+    for route in iter_route_contexts(app.routes):
+        # The description is anybody's, and enrolling begins without a token.
+        if route.path.startswith(("/v1/", "/api/")) and not route.path.startswith(("/v1/enrol", "/api/openapi")):
+            address = re.sub(r"{(\w+)(:\w+)?}", lambda found: others.ids[found[1]], route.path)
+            for method in sorted(route.methods or ()):
+                body = {"json": body_for(app, method, route.path)} if method not in {"GET", "DELETE"} else {}
+                answer = await device.request(method, address, **body)
+                assert answer.status_code == 401, (method, route.path, answer.text)
+                asked += 1
+    assert asked > 30
     assert everything(database) == before
-    for one in answers:
-        assert "Their" not in one.text
 
 
 def test_there_is_something_to_ask() -> None:

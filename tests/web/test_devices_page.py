@@ -3,14 +3,16 @@
 import re
 import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
 from sqlalchemy import text
 
-from hub import commands, devices, identity
+from hub import commands, devices, identity, quarantines
 from hub.access import credentials
 from hub.database import Database
+from hub.quarantines import Spell
 from hub.tables import Agent, User
 
 NewClient = Callable[..., httpx.AsyncClient]
@@ -18,7 +20,7 @@ MakeUser = Callable[..., User]
 Enter = Callable[[User], str]
 XSS = '"><script>alert(1)</script>'
 JSON = {"Accept": "application/json"}
-UNSAFE = ("ping", "rotate", "revoke")
+UNSAFE = ("ping", "rotate", "revoke", "let-go")
 
 
 @pytest.fixture
@@ -220,3 +222,38 @@ async def test_an_empty_list_teaches(owner: httpx.AsyncClient) -> None:
     page = await owner.get("/devices")
     assert "No satellites yet" in page.text
     assert "/devices/new" in page.text
+
+
+@pytest.fixture
+def quarantined(database: Database, porch: uuid.UUID) -> uuid.UUID:
+    """Porch, in quarantine."""
+    now = datetime.now(UTC)
+    with database.transaction() as session:
+        spell = Spell("flood", "it sent <b>too</b> much", now + timedelta(minutes=1), 1234, f"d/porch/event/{XSS}")
+        assert quarantines.note(session, {"porch": spell}, now) == ["porch"]
+    return porch
+
+
+async def test_quarantine_is_shown_with_its_reason_and_an_admin_ends_it(
+    owner: httpx.AsyncClient, member: httpx.AsyncClient, quarantined: uuid.UUID
+) -> None:
+    for page in ((await owner.get("/devices")).text, (await owner.get(f"/devices/{quarantined}")).text):
+        assert "quarantine" in page
+        assert "it sent &lt;b&gt;too&lt;/b&gt; much" in page
+        assert XSS not in page
+    assert "1,234" in page
+    seen = await member.get(f"/devices/{quarantined}")
+    assert "In quarantine" in seen.text
+    assert "Let it go now" not in seen.text
+    assert (await member.post(f"/devices/{quarantined}/let-go")).status_code == 403
+    assert (await owner.post(f"/devices/{quarantined}/let-go")).status_code == 303
+    assert "In quarantine" not in (await owner.get(f"/devices/{quarantined}")).text
+    assert (await owner.post(f"/devices/{quarantined}/let-go")).status_code == 409
+
+
+async def test_quarantine_over_http(owner: httpx.AsyncClient, quarantined: uuid.UUID) -> None:
+    told = (await owner.get(f"/api/devices/{quarantined}")).json()["quarantine"]
+    assert (told["reason"], told["set_aside"]) == ("flood", 1234)
+    ended = await owner.post(f"/api/devices/{quarantined}/let-go")
+    assert (ended.status_code, ended.json()["quarantine"]) == (200, None)
+    assert (await owner.post(f"/api/devices/{quarantined}/let-go")).status_code == 409

@@ -202,6 +202,16 @@ async def test_an_invited_user_chooses_a_password(client: httpx.AsyncClient, dat
     assert (await client.get(f"/invite/{token}")).status_code == 404
 
 
+async def test_the_account_page_tells_what_happened_with_it_and_not_with_others(
+    owner: httpx.AsyncClient, make_user: MakeUser, enter: Enter
+) -> None:
+    enter(make_user("bob@example.org", "member"))
+    page = (await owner.get("/account")).text
+    assert "User signed in:" in page
+    assert "User created:" in page
+    assert "bob@example.org" not in page
+
+
 async def test_the_account_page_changes_name_and_password(owner: httpx.AsyncClient, database: Database) -> None:
     assert (await owner.post("/account/name", data={"display_name": XSS})).status_code == 303
     page = (await owner.get("/account")).text

@@ -9,6 +9,7 @@ from web.api import (
     batches,
     commands,
     config,
+    dead_letters,
     description,
     devices,
     enrol,
@@ -19,6 +20,7 @@ from web.api import (
     members,
     memories,
     presence,
+    retention,
     spaces,
     telemetry,
     tokens,
@@ -35,6 +37,7 @@ for part in (
     heartbeat,
     telemetry,
     agents,
+    retention,
     spaces,
     devices,
     presence,
@@ -45,6 +48,7 @@ for part in (
     members,
     tokens,
     audit,
+    dead_letters,
     description,
 ):
     router.include_router(part.router)

@@ -92,7 +92,7 @@ def show(own_id: UUID, caller: CurrentPerson, session: Db) -> AgentBody:
 @router.patch("/{own_id}")
 def change(own_id: UUID, asked: AgentChange, caller: CurrentPerson, session: Db) -> AgentBody:
     """Rename and describe it, switch it off or on."""
-    view = _mine(session, caller, own_id, "admin" if asked.disabled is None else "owner")
+    view = mine(session, caller, own_id, "admin" if asked.disabled is None else "owner")
     if asked.name is not None or asked.about is not None:
         agents.change(
             session,
@@ -110,12 +110,12 @@ def change(own_id: UUID, asked: AgentChange, caller: CurrentPerson, session: Db)
 @router.delete("/{own_id}", status_code=204)
 def delete(own_id: UUID, name: TypedName, caller: CurrentPerson, session: Db) -> Response:
     """Delete it for good: gone at once, and removed in the background."""
-    _mine(session, caller, own_id, "owner")
+    mine(session, caller, own_id, "owner")
     agent_deletion.delete(session, own_id, name, by=caller.label)
     return Response(status_code=204)
 
 
-def _mine(session: Session, caller: PersonCaller, agent_id: UUID, role: str) -> AgentView:
+def mine(session: Session, caller: PersonCaller, agent_id: UUID, role: str) -> AgentView:
     """The agent, also when it is switched off; its admins or its owner alone, and no token that is narrower."""
     view = agents.view(session, caller.user_id, agent_id)
     if view.role != "owner" and (role == "owner" or view.role != "admin"):

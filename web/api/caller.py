@@ -30,12 +30,13 @@ def _caller(
     pace: Pace = request.app.state.pace
     address = request.client.host if request.client else ""
     if given is not None:
-        pace.check_failures(address)
+        pace.check_failures(address, given.credentials)
         try:
             caller = callers.by_token(session, given.credentials, now)
-        except Unauthenticated:
-            pace.failed(address)
+        except Unauthenticated as refused:
+            pace.failed(address, given.credentials, is_known=refused.is_known)
             raise
+        pace.succeeded(given.credentials)
     elif request.headers.get("authorization"):
         raise Unauthenticated("send the token as `Authorization: Bearer …`")
     elif visitor is not None:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from hub import devices, identity
+from hub import devices, identity, quarantines
 from hub.devices import NAME_MAX, OVERLAP_MAX_S, REASON_MAX, DeviceView
 from web.api.access import Access, needs_person
 from web.api.once import Once
@@ -22,6 +22,18 @@ DeviceName = Annotated[str, Field(min_length=1, max_length=NAME_MAX, examples=["
 Scopes = Annotated[list[Annotated[str, Field(max_length=80)]], Field(max_length=50, examples=[["events:write"]])]
 TypedName = Annotated[str, Query(max_length=400, description="the device's name, to show that it is meant")]
 SpaceRef = Annotated[str, Field(max_length=120, description="a space's id or name", examples=["Hall"])]
+
+
+class QuarantineBody(BaseModel):
+    """Why what a device says is set aside for now."""
+
+    reason: Literal["flood", "garbage"]
+    detail: str = Field(description="the limit that it broke")
+    since: datetime
+    until: datetime = Field(description="when it is let go, if it is calm until then")
+    set_aside: int = Field(description="messages since then that were not taken")
+    last_topic: str = Field(description="of the last of them, below the root", examples=["d/front-door/event/bell"])
+    last_at: datetime | None
 
 
 class DeviceBody(BaseModel):
@@ -50,6 +62,7 @@ class DeviceBody(BaseModel):
     bound_s: float = Field(description="the verdict can be wrong for so many seconds at worst")
     epoch: int
     tags: list[str] = Field(examples=[["lamps"]])
+    quarantine: QuarantineBody | None = Field(description="set while it is quarantined")
     hello: dict[str, Any] = Field(description="what it said of itself: software, verbs, capabilities")
 
 
@@ -177,6 +190,13 @@ def revoke(device_id: UUID, access: Writer, session: Db, asked: Revocation | Non
     device = devices.find(session, access.agent_id, device_id)
     devices.revoke(session, device, by=access.label, reason=asked.reason if asked else "")
     session.flush()
+    return body(devices.view(session, access.agent_id, device_id))
+
+
+@router.post("/{device_id}/let-go")
+def let_go(device_id: UUID, access: Writer, session: Db) -> DeviceBody:
+    """Let it out of quarantine before its time; when it goes on as before, it is back at once."""
+    quarantines.let_go(session, devices.find(session, access.agent_id, device_id), by=access.label)
     return body(devices.view(session, access.agent_id, device_id))
 
 

@@ -10,6 +10,8 @@ from hub import agent_deletion, agents
 from hub.agents import ABOUT_MAX, NAME_MAX, AgentView
 from hub.errors import Conflict, Forbidden, HubError, NotFound
 from web.dependencies import CurrentVisitor, Db, MaybeAgent
+from web.pages import retention_form
+from web.pages.retention_form import RetentionForm
 from web.templating import redirect, render
 
 router = APIRouter(prefix="/agents")
@@ -69,7 +71,7 @@ def add(
 @router.get("/{own_id}")
 def show(request: Request, agent: Mine, session: Db) -> Response:
     """Its settings."""
-    return _one(request, session, agent)
+    return page(request, session, agent)
 
 
 @router.post("/{own_id}")
@@ -93,7 +95,7 @@ def change(
         status = 409 if isinstance(error, Conflict) else 422
         now = agents.view(session, visitor.user.user_id, agent.agent_id)
         errors = {error.field: error.message}
-        return _one(request, session, now, typed=typed, errors=errors, status=status)
+        return page(request, session, now, typed=typed, errors=errors, status=status)
     return redirect(request, f"/agents/{agent.agent_id}", message="Saved.")
 
 
@@ -126,7 +128,7 @@ def delete(
         if error.field != "typed":
             raise
         errors = {"typed": error.message}
-        return _one(request, session, agent, errors=errors, status=422)
+        return page(request, session, agent, errors=errors, status=422)
     message = f"{agent.name} is gone for everybody. What it held is being removed."
     return redirect(request, "/agents", message=message)
 
@@ -155,7 +157,7 @@ def _list(
     )
 
 
-def _one(
+def page(
     request: Request,
     session: Session,
     agent: AgentView,
@@ -163,7 +165,9 @@ def _one(
     typed: dict[str, str] | None = None,
     errors: dict[str, str] | None = None,
     status: int = 200,
+    retention: RetentionForm | None = None,
 ) -> Response:
+    """The settings of one; `retention` is that section when its form came back."""
     if agent.deleted_at is not None:
         raise NotFound("There is no such agent among yours.", field="agent")
     return render(
@@ -171,6 +175,9 @@ def _one(
         "agent.html",
         status_code=status,
         agent=agent,
+        retention=retention_form.facts(session, agent.agent_id, retention)
+        if agent.role in {"owner", "admin"}
+        else None,
         losses=agent_deletion.losses(session, agent.agent_id) if agent.role == "owner" else None,
         typed=typed or {"name": agent.name, "about": agent.about},
         errors=errors or {},

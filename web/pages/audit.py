@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Any, Final
+from uuid import UUID
 
 import msgspec
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
 
 from hub import audit
 from hub.audit import KINDS, Filter
@@ -27,28 +29,36 @@ Word = Annotated[str, Query(max_length=200)]
 Day = Annotated[str, Query(max_length=10)]
 
 
+class Asked(BaseModel):
+    """The filters as they stand in the address; a day that is none is said beside its field."""
+
+    actor: Word = ""
+    kind: Word = ""
+    action: Word = ""
+    subject: Word = ""
+    since: Day = ""
+    until: Day = ""
+    of: UUID | None = None
+
+
 @router.get("")
 def overview(
     request: Request,
     current: MemberAgent,
     session: Db,
-    actor: Word = "",
-    kind: Word = "",
-    action: Word = "",
-    subject: Word = "",
-    since: Day = "",
-    until: Day = "",
+    wanted_by: Annotated[Asked, Depends()],
     before: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
 ) -> Response:
     """A page of entries, the newest first."""
-    asked = {"actor": actor, "kind": kind, "action": action, "subject": subject, "since": since, "until": until}
+    asked = wanted_by.model_dump(mode="json")
     errors: dict[str, str] = {}
-    first, last = _day(since, "since", errors), _day(until, "until", errors)
+    first, last = _day(wanted_by.since, "since", errors), _day(wanted_by.until, "until", errors)
     wanted = Filter(
-        actor=actor.strip(),
-        kind=next((one for one in KINDS if one == kind), None),
-        action=action.strip(),
-        subject=subject.strip(),
+        actor=wanted_by.actor.strip(),
+        kind=next((one for one in KINDS if one == wanted_by.kind), None),
+        action=wanted_by.action.strip(),
+        subject=wanted_by.subject.strip(),
+        subject_id=wanted_by.of,
         since=first,
         until=last + timedelta(days=1) if last else None,
     )
@@ -99,9 +109,12 @@ def export(request: Request, current: AdminAgent) -> StreamingResponse:
 
 
 def _lines(database: Database, current: AgentContext) -> Iterator[bytes]:
-    with database.transaction() as session:
-        for row in audit.lines(session, current.agent_id):
-            yield msgspec.json.encode(_plain(row)) + b"\n"
+    after: int | None = 0
+    while after is not None:
+        # A transaction for each portion: whoever reads slowly holds no connection meanwhile.
+        with database.transaction() as session:
+            rows, after = audit.some_lines(session, current.agent_id, after)
+        yield b"".join(msgspec.json.encode(_plain(row)) + b"\n" for row in rows)
 
 
 def _plain(row: Any) -> dict[str, Any]:

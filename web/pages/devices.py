@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Form, Query, Request, Response
 from sqlmodel import Session
 
-from hub import commands, devices, feed, identity, tags
+from hub import commands, devices, feed, identity, quarantines, tags
 from hub.access.scopes import VOCABULARY
 from hub.devices import DEFAULT_SCOPES, NAME_MAX, DeviceView
 from hub.errors import HubError, Invalid
@@ -18,7 +18,7 @@ from hub_protocol.topics import Topics, check_handle
 from web.dependencies import AdminAgent, AgentContext, CurrentAgent, CurrentVisitor, Db, Now, WebSettings
 from web.pages import device_words, enrolment, snippets
 from web.pages.ids import parse_ids
-from web.templating import redirect, render
+from web.templating import local_url, redirect, render
 
 router = APIRouter(prefix="/devices")
 
@@ -146,6 +146,16 @@ def ping(
         "status": command.status,
         "expires_at": command.expires_at,
     }
+
+
+@router.post("/{device_id}/let-go")
+def let_go(request: Request, device_id: UUID, current: AdminAgent, visitor: CurrentVisitor, session: Db) -> Response:
+    """Let the satellite out of quarantine."""
+    device = devices.find(session, current.agent_id, device_id)
+    quarantines.let_go(session, device, by=visitor.label)
+    return redirect(
+        request, local_url(request, f"/devices/{device_id}"), message=f"{device.name} is heard again from now on."
+    )
 
 
 @router.post("/{device_id}/rotate")

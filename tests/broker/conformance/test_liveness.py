@@ -35,7 +35,8 @@ def test_a_silent_client_is_dropped_after_one_and_a_half_times_its_keep_alive(ve
             ended = time.monotonic() - heard
         elif ended is not None:
             pinging.peer.silent(0.3)
-    assert ended >= 1.4
+    # Mosquitto counts whole seconds.
+    assert ended >= (1.4 if venue.name == "ours" else 1.0)
     assert hub.message().payload == b"gone"
     assert pinging.collect() == publishing.collect() == timeless.collect() == []
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from broker.mosquitto.accounts import Account, Acl, acls_of, mark_of, shared_of
+from broker.mosquitto.accounts import TAKEN, Account, Acl, acls_of, mark_of, shared_of
 from broker.mosquitto.differences import keep_unsure, mend, mend_shared, of_account, read, read_shared
 from broker.mosquitto.document import render
 from broker.mosquitto.steps import Name, Steps
 from hub.access.credentials import hash_secret
 from hub.access.grants import Grant
-from hub.access.principals import Principal
+from hub.access.principals import Principal, hub_principal
 
 ROOT = "m/v1"
 STORED = hash_secret("secret")
@@ -111,12 +111,13 @@ def reader(name="lamp", common=(NEWS,), kept=()):
 
 def test_what_all_bearers_have_alike_is_in_a_role_of_theirs_alone():
     one = reader()
-    assert of_account(one).roles == ("marvain.lamp", ROLE)
+    assert of_account(one).roles == ("marvain.lamp", ROLE, TAKEN)
     assert of_account(one).acls | one.shared[ROLE] == one.acls
     assert not (of_account(one).acls & one.shared[ROLE])
     step = mend("lamp", one, None, "secret")
     assert names(step) == ["createRole", "createClient"]
     assert {"rolename": ROLE, "priority": 1} in step.commands[1]["roles"]
+    assert {"rolename": TAKEN, "priority": 2} in step.commands[1]["roles"]
     document = json.loads(render([one, reader("porch")], ROOT, {}))
     assert read_shared(document["roles"]) == one.shared
     assert read(document["clients"], document["roles"])["lamp"] == of_account(one)
@@ -136,7 +137,11 @@ def test_what_brings_refusals_along_is_not_shared(wide):
 
 def test_what_it_is_not_granted_is_not_shared_whatever_the_role_says():
     one = reader().principal
-    assert shared_of(replace(one, grants=one.grants[:-1])) == {}
+    assert shared_of(replace(one, grants=one.grants[:-1])) == {TAKEN: frozenset()}
+
+
+def test_nothing_can_be_refused_to_the_hub_by_what_others_lose():
+    assert shared_of(hub_principal(ROOT)) == {}
 
 
 def test_an_edit_is_one_command_for_all_bearers_and_none_for_each():
@@ -153,12 +158,12 @@ def test_who_comes_to_bear_a_role_is_not_disturbed_but_while_it_is_away():
     assert (names(step), step.kicks) == (["modifyRole"], False)
     assert step.after.acls == one.acls
     later = mend("lamp", one, step.after, None, one.shared, is_away=True)
-    assert names(later) == ["addClientRole", "modifyRole"]
+    assert names(later) == ["addClientRole", "addClientRole", "modifyRole"]
     assert later.after == of_account(one)
 
 
 def test_who_bears_a_role_no_longer_loses_it_and_an_empty_one_is_let_be():
-    one, before = account(), of_account(reader())
+    one, before = replace(account(), shared={TAKEN: frozenset()}), of_account(reader())
     step = mend("lamp", one, before, None, reader().shared)
     assert names(step) == ["removeClientRole"]
     assert step.after == of_account(one)
@@ -195,3 +200,21 @@ def test_who_waits_for_a_secret_comes_first_and_nobodys_commands_are_divided():
         steps.add(Name(one.username, None, changed, seen, secret, None, lambda _: []))
     portions = [[step.username for step in portion] for portion in steps.portions(3)]
     assert portions == [["d4", "d0"], ["d1", "d2", "d3"], ["d5"]]
+
+
+def test_from_whom_something_is_still_to_be_taken_comes_before_who_waits_and_who_is_away():
+    steps = Steps({})
+    wider = acls_of([Grant("publish", f"{ROOT}/x/a", "a test")])
+    for name, acls, is_away in (("away", wider, True), ("same", None, False), ("gains", wider, False)):
+        one = account(name)
+        changed = one if acls is None else replace(one, acls=one.acls | acls)
+        steps.add(Name(name, one, changed, of_account(one), None, None, lambda _: [], is_away))
+    for name in ("refused", "loses"):
+        one = replace(account(name), shared={TAKEN: frozenset()})
+        steps.add(Name(name, one, replace(one, acls=acls_of([])), of_account(one), None, None, lambda _: []))
+    for step in steps.all:
+        step.is_refused = step.can_be_refused and step.username == "refused"
+    steps.sort()
+    assert [step.username for step in steps.all] == ["same", "loses", "gains", "refused", "away"]
+    [loses] = [step for step in steps.all if step.username == "loses"]
+    assert {acl.topic for acl in loses.lost} == {f"{ROOT}/d/loses/cmd/#", f"$share/+/{ROOT}/d/loses/cmd/#"}

@@ -10,6 +10,7 @@ import uuid
 
 import pytest
 
+from broker.mosquitto.accounts import TAKEN
 from broker.mosquitto.document import CONTROL, RESPONSE, render
 from broker.mosquitto.server import find
 from hub import devices
@@ -123,17 +124,20 @@ def test_what_somebody_changed_by_hand_is_mended_and_reported(house, boss, kit):
         {"command": "addClientRole", "username": client.handle, "rolename": "admin"},
         {"command": "setClientId", "username": client.handle, "clientid": "another"},
         {"command": "createRole", "rolename": "marvain.nobody"},
+        {"command": "modifyRole", "rolename": TAKEN, "acls": [{"acltype": "publishClientSend", "topic": "#"}]},
     )
     look(house)
 
     def mended():
         found = boss.ask("getClient", username=client.handle)["client"]
-        return (found["roles"], found["clientid"]) == ([{"rolename": role}], client.handle)
+        taken = {"rolename": TAKEN, "priority": 2}
+        return (found["roles"], found["clientid"]) == ([taken, {"rolename": role}], client.handle)
 
     kit.wait_until(mended)
     acls = boss.ask("getRole", rolename=role)["role"]["acls"]
     assert not [acl for acl in acls if acl["acltype"] == "publishClientSend" and acl["topic"] == "#"]
     assert boss.ask("getRole", rolename="marvain.nobody") is None
+    assert boss.ask("getRole", rolename=TAKEN)["role"]["acls"] == []
     house.again(client.handle, client.token).peer.ping()
     kit.wait_until(lambda: detail(house)["drift_found"] >= before + 2, 8)
 

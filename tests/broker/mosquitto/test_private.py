@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import text
 
+from broker.mosquitto import taken
 from hub import devices
 from hub.access import changes, credentials, live_sessions, projection, roles
 from hub.access.roles import GrantDraft, RoleDraft
@@ -20,7 +21,8 @@ ROOT = "marvain/v1"
 def house(house_with, tmp_path_factory):
     """Mosquitto with a database of its own."""
     store = tmp_path_factory.mktemp("store")
-    house = house_with({"MARVAIN_BROKER": "mosquitto", "MARVAIN_BROKER_STORE": str(store / "broker")})
+    more = {"MARVAIN_BROKER_STORE": str(store / "broker"), "MARVAIN_LOG_LEVEL": "INFO"}
+    house = house_with({"MARVAIN_BROKER": "mosquitto", **more})
     yield house
     assert "Traceback" not in house.broker.log(), house.broker.log()
 
@@ -62,9 +64,9 @@ def set_scopes(house, client, *scopes):
         changes.announce(session, client.handle, "changed", "edited by a test")
 
 
-def save_role(house, saved, *grants, devices=(), all_devices=False):
+def save_role(house, saved, *grants, devices=(), all_devices=False, name="Readers"):
     """Make a role, or edit one."""
-    draft = RoleDraft("Readers", "", tuple(GrantDraft(*one) for one in grants), devices, (), all_devices=all_devices)
+    draft = RoleDraft(name, "", tuple(GrantDraft(*one) for one in grants), devices, (), all_devices=all_devices)
     agent_id, given = house.agent.agent_id, {"by": "ann", "open_topics": ()}
     with house.database.transaction() as session:
         if saved is None:
@@ -250,6 +252,47 @@ def test_a_role_that_comes_to_life_again_gives_nothing_to_who_bore_it_before(hou
     save_role(house, role)
 
 
+def test_what_many_have_each_of_its_own_is_taken_from_all_at_once_and_can_be_given_again(house, hub, bystander, kit):
+    own = ("subscribe", "d/{handle}/own")
+    with house.database.transaction() as session:
+        count = 4 * taken.FEW
+        added = [
+            devices.add(session, house.agent.agent_id, f"m{n}", scopes=["*"], by="ann", handle=f"many-{n}")
+            for n in range(count)
+        ]
+    clients = [house.again(one.device.handle, one.token) for one in added]
+    role = save_role(house, None, own, devices=tuple(one.device.device_id for one in added), name="Each")
+    for client in clients:
+        assert may_subscribe(client, client.topic("own"))
+        assert client.peer.subscribe((client.topic("denied"), 0)) == [0]
+    # One who hears them all by another role keeps that, and so does one of them whom a wider grant is left.
+    observer = house.device()
+    with house.database.transaction() as session:
+        ids = [by_handle(session, one).device_id for one in (observer, clients[0])]
+    heard = [("subscribe", f"d/{one.device.handle}/own/#") for one in added]
+    save_role(house, None, *heard, devices=(ids[0],), name="Observers")
+    save_role(house, None, ("subscribe", "d/{handle}/+"), devices=(ids[1],), name="Wide")
+    for _, filter_ in heard:
+        assert may_subscribe(observer, f"{ROOT}/{filter_}")
+    assert may_subscribe(clients[0], clients[0].topic("+"))
+    role = save_role(house, role, devices=tuple(one.device.device_id for one in added), name="Each")
+    began = time.monotonic()
+    for client in clients[1:]:
+        assert client.peer.closed(1)
+    assert time.monotonic() - began < 1
+    for client in clients:
+        hub.publish(client.topic("own"), b"news", 1)
+    assert {observer.peer.message().topic for _ in clients} == {client.topic("own") for client in clients}
+    assert clients[0].peer.message().payload == b"news"
+    again = [house.again(client.handle, client.token) for client in clients[1:]]
+    assert [client.peer.subscribe((client.topic("own"), 0)) for client in again] == [[128]] * len(again)
+    save_role(house, role, own, devices=tuple(one.device.device_id for one in added), name="Each")
+    for client in again:
+        kit.wait_until(lambda client=client: client.peer.subscribe((client.topic("own"), 0)) == [0])
+        hub.publish(client.topic("own"), b"again", 1)
+        assert client.peer.message().payload == b"again"
+
+
 def test_kicked_ends_the_session_and_lets_it_come_again(house, hub, bystander):
     client = house.device()
     with house.database.transaction() as session:
@@ -277,6 +320,7 @@ def page(house):
             user_id=user.user_id, token_hash=f"{time.monotonic_ns():064x}", expires_at=now + timedelta(hours=1)
         )
         session.add(signed_in)
+        session.flush()
         username, password, _ = credentials.issue_for_session(session, signed_in, now)
     return username, password, signed_in.session_id
 

@@ -123,4 +123,4 @@ def _runs(pid: int) -> bool:
 @pytest.fixture(scope="module")
 def own_house_with_mosquitto(house_with):
     """Without a store: everything in a temporary folder. And without the debug log."""
-    return house_with({"MARVAIN_BROKER": "mosquitto", "MARVAIN_LOG_LEVEL": "INFO"})
+    return house_with({"MARVAIN_BROKER": "mosquitto", "MARVAIN_MOSQUITTO_REFUSALS": "false"})

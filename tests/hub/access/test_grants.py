@@ -235,6 +235,24 @@ def test_a_book_of_many_grants_agrees_with_each_of_them() -> None:
             assert found is None or (found in grants and covers(found.filter, asked))
 
 
+def test_a_book_touches_what_one_of_its_grants_overlaps() -> None:
+    filters = sorted(MATCHED)
+    for one in filters:
+        book = Book([Grant("subscribe", one, "a test")])
+        for two in filters:
+            if not overlap(one, two) and (one[0] in "+#" or two[0] in "+#"):
+                # What begins with "$" is kept apart elsewhere: here it may count, and never the other way.
+                continue
+            assert book.touches(two) == overlap(one, two), (one, two)
+    chance = random.Random(12)
+    for _ in range(60):
+        grants = [Grant("publish", some_filter(chance), str(number)) for number in range(20)]
+        book, asked = Book(grants), close_to(chance.choice(grants).filter, chance)
+        if any(overlap(grant.filter, asked) for grant in grants):
+            assert book.touches(asked)
+    assert not Book([]).touches("#")
+
+
 level = st.sampled_from(["a", "b", "", "$a", "+", "a+", "#", "é"])
 anything = st.lists(level, min_size=1, max_size=6).map("/".join)
 filters = anything.filter(valid_filter)

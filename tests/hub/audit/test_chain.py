@@ -44,10 +44,12 @@ def tamper(database: Database):
 
     def tamper(*statements: str, **values) -> None:
         with database.engine.begin() as connection:
-            connection.execute(text("ALTER TABLE audit_entries DISABLE TRIGGER USER"))
+            for table in ("audit_entries", "audit_chains"):
+                connection.execute(text(f"ALTER TABLE {table} DISABLE TRIGGER USER"))
             for statement in statements:
                 connection.execute(text(statement), values)
-            connection.execute(text("ALTER TABLE audit_entries ENABLE TRIGGER USER"))
+            for table in ("audit_entries", "audit_chains"):
+                connection.execute(text(f"ALTER TABLE {table} ENABLE TRIGGER USER"))
 
     return tamper
 
@@ -70,6 +72,20 @@ def test_an_entry_cannot_be_altered_or_removed(database, home, write) -> None:
         "TRUNCATE audit_entries",
     ):
         with pytest.raises(DBAPIError, match="never altered or removed"), database.engine.begin() as connection:
+            connection.execute(text(statement))
+    assert faults(database) == []
+
+
+def test_the_head_of_a_chain_never_goes_back(database, home, write) -> None:
+    write(home, 2)
+    for statement in (
+        "UPDATE audit_chains SET seq = seq - 1",
+        "UPDATE audit_chains SET hash = 'x'",
+        "UPDATE audit_chains SET chain = gen_random_uuid()",
+        "DELETE FROM audit_chains",
+        "TRUNCATE audit_chains",
+    ):
+        with pytest.raises(DBAPIError, match="never goes back"), database.engine.begin() as connection:
             connection.execute(text(statement))
     assert faults(database) == []
 

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from hub import commands, devices, events, feed, outbox
+from hub.database import Database
 from hub.inbox.consumer import Consumer
 from hub.inbox.envelope import Incoming
 from hub.tables import Agent, Space
@@ -212,6 +213,52 @@ def test_a_poisoned_message_is_parked_and_the_others_are_stored(database, sessio
     assert parked.topic.endswith("/poison")
     assert "e5" in parked.payload.decode()
     assert "CheckViolation" in parked.error
+
+
+def test_a_message_that_the_database_takes_too_long_for_is_parked_after_some_tries(database, session, device):
+    """It looks like a database that is busy, but it is always the same message: the others must not wait for it."""
+    session.commit()
+    with database.transaction() as work:
+        work.execute(
+            text(
+                "CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(30);"
+                " RETURN NEW; END $$"
+            )
+        )
+        work.execute(
+            text(
+                "CREATE TRIGGER linger BEFORE INSERT ON events FOR EACH ROW WHEN (NEW.type = 'slow')"
+                " EXECUTE FUNCTION linger()"
+            )
+        )
+    impatient = Database(database.url, statement_timeout_s=0.1)
+    consumer = Consumer(impatient, "marvain/v1", [].append)
+    batch = [
+        Incoming(
+            f"marvain/v1/d/porch/event/{kind}",
+            json.dumps(event(id=f"e{n}")).encode(),
+            False,
+            datetime.now(UTC),
+            (0, n, 1),
+        )
+        for n, kind in enumerate(("fine", "slow", "fine"))
+    ]
+    assert consumer._store(batch)
+    impatient.close()
+    assert stored(session) == 2
+    assert session.execute(text("SELECT error FROM dead_letters")).scalar_one().startswith("QueryCanceled")
+
+
+def test_what_cannot_be_told_afterwards_ends_nothing(database, session, device):
+    session.commit()
+
+    def fail(_outcome) -> None:
+        raise ValueError("cannot say this")
+
+    consumer = Consumer(database, "marvain/v1", fail)
+    one = Incoming("marvain/v1/d/porch/event/door", json.dumps(event(id="e")).encode(), False, datetime.now(UTC))
+    assert consumer._store([one])
+    assert stored(session) == 1
 
 
 def test_a_message_that_meets_a_revoke_does_not_bring_the_device_back(database, session, device, say):

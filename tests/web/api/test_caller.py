@@ -147,6 +147,26 @@ async def test_guessing_is_braked_for_the_guesser_alone(app, bearer, home) -> No
     assert (await bearer(home.token, address="192.0.2.44").get("/v1/me")).status_code == 200
 
 
+async def test_a_guesser_locks_nobody_out_who_was_let_in_from_the_same_home(app, bearer, home, elsewhere) -> None:
+    assert (await bearer(home.token, address="198.51.100.1").get("/v1/me")).status_code == 200
+    guesser = bearer("mv1.home-porch." + "x" * 43, address="198.51.100.1")
+    for _ in range(app.state.settings.http_failures_per_minute):
+        await guesser.get("/v1/me")
+    assert (await bearer(home.token, address="198.51.100.1").get("/v1/me")).status_code == 200
+    assert (await bearer(elsewhere.token, address="198.51.100.1").get("/v1/me")).status_code == 429
+
+
+async def test_devices_of_an_agent_that_is_off_brake_themselves_alone(app, bearer, home, elsewhere, database) -> None:
+    with database.transaction() as session:
+        session.execute(
+            personal_tokens.text("UPDATE agents SET disabled = true WHERE agent_id = :a"), {"a": home.agent_id}
+        )
+    shut_out = bearer(home.token, address="198.51.100.1")
+    asked = [(await shut_out.get("/v1/me")).status_code for _ in range(app.state.settings.http_failures_per_minute + 5)]
+    assert set(asked) == {401}
+    assert (await bearer(elsewhere.token, address="198.51.100.1").get("/v1/me")).status_code == 200
+
+
 async def test_the_page_of_a_signed_in_browser_needs_no_token(owner: httpx.AsyncClient) -> None:
     answer = await owner.get("/v1/me", headers={"Accept": "application/json"})
     assert (answer.json()["kind"], answer.json()["token"]) == ("person", None)

@@ -1,0 +1,9 @@
+DROP INDEX dead_letters_device_idx;
+DROP INDEX dead_letters_agent_idx;
+ALTER TABLE dead_letters
+    DROP COLUMN agent_id,
+    DROP COLUMN device_id,
+    DROP COLUMN direction,
+    DROP COLUMN retain,
+    DROP COLUMN tries,
+    DROP COLUMN tried_at;
