@@ -9,7 +9,7 @@ TESTS ?= tests
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench check format lock clean system-packages
+.PHONY: help run test bench check format satellite lock clean system-packages
 # A `make -j` must not install while it tests.
 .NOTPARALLEL:
 
@@ -23,7 +23,7 @@ test: $(STAMP) system-packages  ## Run all tests; TESTS=tests/hub or ARGS="-k pr
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(TESTS) $(ARGS)
 
 bench: $(STAMP) system-packages  ## Measure beside the peers, into bench/results; ARGS="--seconds 1" is quicker.
-	@set -e; for script in broker acl acl_live telemetry commands; do $(BIN)/python bench/$$script.py $(ARGS); done
+	@set -e; for script in broker acl acl_live telemetry commands satellite; do $(BIN)/python bench/$$script.py $(ARGS); done
 
 check: $(STAMP)  ## Format, lint, types, layers, generated documents.
 	$(BIN)/ruff format --check .
@@ -35,6 +35,9 @@ check: $(STAMP)  ## Format, lint, types, layers, generated documents.
 format: $(STAMP)  ## Bring all code into form.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+satellite: $(STAMP)  ## Build the daemon for devices into dist: its wheels, and one file that Python starts.
+	@$(BIN)/python setup/satellite_archive.py
 
 lock:  ## Pin requirements.in anew into requirements.lock; needs uv.
 	@setup/lock

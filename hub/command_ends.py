@@ -7,27 +7,46 @@ from datetime import datetime
 from sqlalchemy import text
 from sqlmodel import Session
 
-from hub import audit, commands
+from hub import audit, commands, verbs
 from hub.errors import Conflict
+from hub.tables import Device
+from hub_protocol.messages import CANCEL
 
 
-def cancel(session: Session, agent_id: uuid.UUID, command_id: uuid.UUID, *, by: str, now: datetime) -> None:
-    """Take back a command that waits. Raises `NotFound`, or `Conflict` when it was sent or is over."""
+def cancel(session: Session, agent_id: uuid.UUID, command_id: uuid.UUID, *, by: str, now: datetime) -> bool:
+    """Take back a command that waits (True), or ask a device that can do so to end one that it has (False).
+
+    Raises `NotFound`, or `Conflict` when it is over, or was sent to a device that knows no `cancel`.
+    """
     before = commands.get(session, agent_id, command_id)
-    if not cancel_queued(session, [command_id], by=by, now=now):
+    taken_back = bool(cancel_queued(session, [command_id], by=by, now=now))
+    if not taken_back:
         after = commands.get(session, agent_id, command_id)
-        if after.sent_at is not None and after.finished_at is None:
+        if after.sent_at is None or after.finished_at is not None:
+            raise Conflict(f"{before.verb} is over: {after.status}")
+        if before.verb == CANCEL or not _can_cancel(session, before.device_id):
             raise Conflict(f"{before.verb} was sent to {before.handle} already and cannot be taken back")
-        raise Conflict(f"{before.verb} is over: {after.status}")
+        device = session.get_one(Device, before.device_id)
+        ttl_s = max(1.0, (before.expires_at - now).total_seconds())
+        commands.queue(session, [device], CANCEL, {"command_id": str(command_id)}, by=by, ttl_s=ttl_s, now=now)
     audit.record(
         session,
         agent_id,
         by=by,
-        action="command.cancelled",
+        action="command.cancelled" if taken_back else "command.cancel_sent",
         subject=before.handle,
         subject_id=before.device_id,
         after={"verb": before.verb, "command_id": command_id},
     )
+    return taken_back
+
+
+def _can_cancel(session: Session, device_id: uuid.UUID) -> bool:
+    """Whether the device's last hello named the verb that ends others."""
+    hello = session.execute(
+        text("SELECT hello FROM device_presence WHERE device_id = :device"), {"device": device_id}
+    ).scalar_one()
+    return any(verb.name == CANCEL and verb.is_declared for verb in verbs.of_hello(hello or {}))
 
 
 def cancel_queued(session: Session, ids: Sequence[uuid.UUID], *, by: str, now: datetime) -> list[uuid.UUID]:

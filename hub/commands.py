@@ -37,14 +37,19 @@ _TOPICS: Final = Topics.below_root()
 _VIEW: Final = (
     "SELECT c.command_id, c.device_id, d.handle, c.agent_id, c.verb, c.status, c.created_at, c.sent_at, c.finished_at, "
     "c.expires_at, c.requested_by, c.code, c.message, c.progress, c.result, c.args, c.batch_id, "
-    "round((extract(epoch FROM c.finished_at - c.sent_at) * 1000)::numeric, 1)::double precision AS rtt_ms "
-    "FROM commands AS c JOIN devices AS d USING (device_id) "
+    "round((extract(epoch FROM c.finished_at - c.sent_at) * 1000)::numeric, 1)::double precision AS rtt_ms, "
+    "c.status = 'queued' OR (c.status IN ('accepted', 'running') AND c.verb <> 'cancel' "
+    """AND coalesce(p.hello -> 'verbs' @> '[{"name": "cancel"}]', false)) AS can_cancel """
+    "FROM commands AS c JOIN devices AS d USING (device_id) JOIN device_presence AS p USING (device_id) "
 )
 
 
 @dataclass(frozen=True, slots=True)
 class CommandView:
-    """A command with its states and their times; `rtt_ms` is from the publishing to the last reply, in milliseconds."""
+    """A command with its states and their times; `rtt_ms` is from the publishing to the last reply, in milliseconds.
+
+    `can_cancel` is true while it can be taken back, or the device has it and can be told to end it.
+    """
 
     command_id: uuid.UUID
     device_id: uuid.UUID
@@ -64,6 +69,7 @@ class CommandView:
     args: dict[str, Any]
     batch_id: uuid.UUID | None
     rtt_ms: float | None
+    can_cancel: bool
     steps: list[dict[str, Any]] = field(default_factory=list)
 
 

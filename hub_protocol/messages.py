@@ -19,6 +19,8 @@ _LEVEL = rf"^{LEVEL_PATTERN}$(?!\n)"
 CONFIG_KEY_PATTERN = r"[a-z0-9_.]{1,63}"
 # The values of one `config`, as JSON; the payload around them is a little larger.
 CONFIG_MAX_BYTES = 8_192
+# The verb that ends another command, for devices that name it in their hello.
+CANCEL = "cancel"
 
 Epoch = Annotated[int, Meta(ge=1, le=MAX_SAFE_INTEGER, description="rises with every connection of the device")]
 Count = Annotated[int, Meta(ge=0, le=MAX_SAFE_INTEGER)]

@@ -8,6 +8,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -17,8 +18,12 @@ import msgspec
 from hub_protocol.errors import ProtocolError
 from satellite_agent import __version__, control, daemon, enrol, settings
 from satellite_agent.connection import Refused
+from satellite_agent.doctor import examine
+from satellite_agent.installing import install, uninstall
+from satellite_agent.logs import log_to_file, log_to_stderr, printable
 from satellite_agent.outbox import OutboxError
 from satellite_agent.receipts import DEFAULT_TIMEOUT_S, Sent
+from satellite_agent.service import ServiceError
 from satellite_agent.settings import SettingsError
 from satellite_agent.state import AlreadyRunning, StateError
 from satellite_agent.status import read_last_denied
@@ -51,7 +56,7 @@ class _Group(click.Group):
             _leave(f"no token yet: {error}", EXIT_UNAVAILABLE)
         except ProtocolError as error:
             _leave(str(error), EXIT_USAGE)
-        except (StateError, OutboxError, sqlite3.Error, OSError) as error:
+        except (StateError, ServiceError, OutboxError, sqlite3.Error, OSError) as error:
             _leave(str(error), EXIT_FAULT)
 
 
@@ -71,6 +76,7 @@ def _shared(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--ca-file", metavar="FILE", help="Certificate authority for mqtts:// and wss:// (default: the system's)."
         ),
+        click.option("--mqtt-version", metavar="VERSION", help="3.1.1 (default) or 5."),
         click.option("--root", metavar="TOPIC", help="Root of the hub's topics (default: marvain/v1)."),
         click.option("--state-dir", metavar="DIR", help="Where epoch, outbox and control socket are kept."),
         click.option("--heartbeat", metavar="SECONDS", help="Until the hub says otherwise (default: 15)."),
@@ -137,7 +143,7 @@ def enrol_(
     given = settings.gather({"state_dir": state_dir}, os.environ)
     chosen = "state_dir" in given
     enrol.check_writable(Path(given["state_dir"]).expanduser() if chosen else settings.state_base(os.environ))
-    enrolled = enrol.enrol(claim, lambda words: click.echo(_printable(words), err=True), patience_s=timeout_s)
+    enrolled = enrol.enrol(claim, lambda words: click.echo(printable(words), err=True), patience_s=timeout_s)
     folder = settings.state_dir(given, os.environ, enrolled.handle)
     file = enrol.keep(folder, enrolled, ca_file)
     click.echo(f"{enrolled.handle} has its token, kept in {file}")
@@ -152,12 +158,16 @@ def run(config: Path | None, **flags: str | None) -> None:
     Exit codes: 0 stopped by a signal, 77 the hub refuses this device for good, 78 a setting is wrong, 1 another fault.
     """
     given = settings.gather(flags, os.environ, config)
-    _log_to_stderr(given, "info")
+    log_to_stderr(given, "info")
+    log_to_file(given)
     try:
-        daemon.run(settings.check(given, os.environ))
+        is_to_restart = daemon.run(settings.check(given, os.environ, config))
     except Refused as error:
         log.error("refused for good, so not trying again: %s", error)
         sys.exit(EXIT_REFUSED)
+    if is_to_restart:
+        # In the same process, so that whoever looks after it (systemd, a container) sees none end.
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - the command of this process
 
 
 @main.command()
@@ -190,9 +200,9 @@ def send(
     outbox for the next run because the hub did not answer in time, 77 and 78 as in run.
     """
     given = settings.gather(flags, os.environ, config)
-    _log_to_stderr(given, "error")
+    log_to_stderr(given, "error")
     body = _parse_payload(sys.stdin.read() if payload == "-" else payload)
-    sent = _send(given, event_type, body, space, timeout_s)
+    sent = _send(given, config, event_type, body, space, timeout_s)
     if as_json:
         click.echo(json.dumps({"id": sent.id, "stored": sent.stored, "refused": sent.refused or None}))
     elif sent.stored:
@@ -222,7 +232,7 @@ def telemetry(config: Path | None, stream: str, value: float, **flags: str | Non
     if not math.isfinite(value):
         _leave("value: must be a finite number", EXIT_USAGE)
     given = settings.gather(flags, os.environ, config)
-    _log_to_stderr(given, "error")
+    log_to_stderr(given, "error")
     folder = settings.locate(given, os.environ)
     try:
         answer = control.ask(folder / "control.sock", {"do": "telemetry", "stream": stream, "value": value}, 5.0)
@@ -258,7 +268,38 @@ def status(config: Path | None, as_json: bool, **flags: str | None) -> None:  # 
     sys.exit(0 if facts["connection"] == "online" else EXIT_UNAVAILABLE)
 
 
-def _send(given: settings.Given, event_type: str, payload: dict[str, Any], space: str | None, timeout_s: float) -> Sent:
+@main.command()
+@_shared
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each part.")
+def doctor(config: Path | None, as_json: bool, **flags: str | None) -> None:  # noqa: FBT001 - click passes it by name
+    """Look at config, disk, outbox, the way to the hub, log-in and clock, and say what to do.
+
+    Exit codes: 0 all is well (or worth a warning), 1 something is wrong.
+    """
+    verdicts = set()
+    for finding in examine(flags, os.environ, config):
+        verdicts.add(finding.verdict)
+        if as_json:
+            click.echo(json.dumps(asdict(finding)))
+            continue
+        click.echo(printable(f"{finding.verdict:4}  {finding.part:8}  {finding.told}"))
+        if finding.do:
+            click.echo(printable(f"{'':16}→ {finding.do}"))
+    sys.exit(EXIT_FAULT if "fail" in verdicts else 0)
+
+
+main.add_command(install)
+main.add_command(uninstall)
+
+
+def _send(
+    given: settings.Given,
+    config: Path | None,
+    event_type: str,
+    payload: dict[str, Any],
+    space: str | None,
+    timeout_s: float,
+) -> Sent:
     folder = settings.locate(given, os.environ)
     request = {"do": "send", "type": event_type, "payload": payload, "space": space, "timeout_s": timeout_s}
     give_up_at = time.monotonic() + _SOCKET_WITHIN_S
@@ -274,7 +315,7 @@ def _send(given: settings.Given, event_type: str, payload: dict[str, Any], space
         if reached:
             break
         try:
-            return daemon.send(settings.check(given, os.environ), event_type, payload, space, timeout_s)
+            return daemon.send(settings.check(given, os.environ, config), event_type, payload, space, timeout_s)
         except AlreadyRunning:
             if time.monotonic() >= give_up_at:
                 raise
@@ -311,34 +352,8 @@ def _left_behind(database: Path) -> dict[str, Any]:
         db.close()
 
 
-class _OneLine(logging.Formatter):
-    """One event, one line: what came over the wire cannot forge a second line or move the terminal's cursor."""
-
-    converter = staticmethod(time.gmtime)
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = super().format(record)
-        if record.exc_info:
-            return line
-        return _printable(line)
-
-
-def _printable(line: str) -> str:
-    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in line)
-
-
-def _log_to_stderr(given: settings.Given, default: str) -> None:
-    level = given.get("log_level", default).lower()
-    if level not in settings.LOG_LEVELS:
-        raise SettingsError("log_level", f"must be one of {', '.join(settings.LOG_LEVELS)}")
-    handler = logging.StreamHandler()
-    handler.setFormatter(_OneLine("%(asctime)sZ %(levelname)-7s %(message)s", "%Y-%m-%dT%H:%M:%S"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    logging.getLogger("satellite_agent").setLevel(level.upper())
-
-
 def _leave(text: str, code: int) -> NoReturn:
-    click.echo(f"marvain-satellite: {_printable(text)}", err=True)
+    click.echo(f"marvain-satellite: {printable(text)}", err=True)
     sys.exit(code)
 
 

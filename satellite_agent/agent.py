@@ -5,12 +5,12 @@ import contextlib
 import logging
 import sqlite3
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from hub_protocol.topics import Topics
+from satellite_agent import sources
 from satellite_agent.clock import Clock
 from satellite_agent.commands import Commands
 from satellite_agent.config import Settable
@@ -18,37 +18,71 @@ from satellite_agent.connection import Backoff, Unreachable, connect
 from satellite_agent.epoch import Epochs
 from satellite_agent.outbox import Outbox
 from satellite_agent.receipts import Receipts, Sent
+from satellite_agent.reserve import Reserve
 from satellite_agent.samples import Samples
 from satellite_agent.session import Parts, Session
 from satellite_agent.settings import Settings
+from satellite_agent.sources import Sources
 from satellite_agent.status import Status
-from satellite_agent.verbs import config
-from satellite_agent.verbs.verb import Verb
+from satellite_agent.verbs import cancel, config, ping, registry
+from satellite_agent.verbs.table import Table
 
 log = logging.getLogger(__name__)
 
 # A connection that lasted so long was a good one: the next attempt comes soon again.
 GOOD_AFTER_S: Final = 10.0
+# A restart waits so long for the receipt of its own reply.
+ANSWERED_WITHIN_S: Final = 5.0
 
 
 class Agent:
-    """One satellite. `run` lasts until `stop`, or raises `connection.Refused` when the hub does not want it."""
+    """One satellite. `run` lasts until `stop`, or raises `connection.Refused` when the hub does not want it.
 
-    def __init__(self, settings: Settings, db: sqlite3.Connection, epochs: Epochs, verbs: Mapping[str, Verb]) -> None:
-        self.status = Status(settings, db)
-        self.outbox = Outbox(db)
-        self.samples = Samples(db)
+    Afterwards `is_to_restart` says whether the hub asked for a new process. Raises `SettingsError` for a table of the
+    config that is wrong.
+    """
+
+    def __init__(self, settings: Settings, db: sqlite3.Connection, epochs: Epochs, *, measures: bool = True) -> None:
         clock, to_send, to_greet = Clock(), asyncio.Event(), asyncio.Event()
-        # The hub judges silence by the heartbeat of the last hello, so a change of it is said there.
-        settable = Settable(db, settings.heartbeat_s, to_greet.set)
-        verbs = {**verbs, "config": config.verb(settable)}
+        reserve = Reserve(db)
+        reserve.keep()
+        self.samples = Samples(db, reserve=reserve)
+        self.outbox = Outbox(db, relieve=self.samples.shed, reserve=reserve)
+        self.status = Status(settings, db)
+        self.is_to_restart = False
+        self._restarting: asyncio.Task[None] | None = None
+        opened = registry.opened(
+            settings.tables.get("verbs", {}),
+            closed=(settings.state_dir, *settings.secrets),
+            restarting=self._restart,
+        )
+        # The commands are made of the verbs, and two of the verbs of the commands.
+        verbs = Table(
+            (
+                ping.VERB,
+                config.verb(lambda: settable),
+                cancel.verb(lambda command_id: commands.cancel(command_id)),  # noqa: PLW0108 - not there yet
+            ),
+            opened,
+        )
+
+        def changed() -> None:
+            # The hub judges silence by the heartbeat of the last hello, so a change of it is said there.
+            to_greet.set()
+            self._sources.settings_changed()
+
+        found = sources.read(settings.tables.get("telemetry", {}))
+        self._sources = Sources(found if measures else {}, self.measure, lambda: settable.telemetry_s)
+        settable = Settable(db, settings.heartbeat_s, changed, verbs=verbs, telemetry_s=settings.telemetry_s)
+        commands = Commands(db, self.outbox, verbs, clock, to_send.set)
         self._parts = Parts(
             settings=settings,
             epochs=epochs,
             verbs=verbs,
             outbox=self.outbox,
             samples=self.samples,
-            commands=Commands(db, self.outbox, verbs, clock, to_send.set),
+            reserve=reserve,
+            commands=commands,
             clock=clock,
             status=self.status,
             receipts=Receipts(),
@@ -62,6 +96,7 @@ class Agent:
 
     async def run(self) -> None:
         self._parts.commands.recover()
+        measuring = asyncio.create_task(self._sources.run())
         stopping, backoff = self._parts.stopping, Backoff()
         try:
             while not stopping.is_set():
@@ -76,11 +111,30 @@ class Agent:
                 if not stopping.is_set():
                     await self._wait(backoff, why, at_once=at_once)
         finally:
+            measuring.cancel()
             await self._parts.commands.close()
             self.status.stopped()
 
     def stop(self) -> None:
         self._parts.stopping.set()
+
+    def _restart(self, command_id: str) -> None:
+        self._parts.receipts.expect(f"{command_id}:succeeded")
+        self._restarting = asyncio.create_task(self._stop_when_answered(command_id))
+
+    async def _stop_when_answered(self, command_id: str) -> None:
+        """The reply is on the disk; the hub gets a moment to have it before the process ends."""
+        await self._parts.receipts.wait(f"{command_id}:succeeded", ANSWERED_WITHIN_S)
+        log.info("starting anew, as the hub asked")
+        self.is_to_restart = True
+        self.stop()
+
+    def facts(self) -> dict[str, Any]:
+        """How it is, for `status` and `doctor`."""
+        ahead = self._parts.clock.ahead
+        return self.status.as_json(self.outbox.backlog, self.samples.backlog) | {
+            "clock_ahead_s": None if ahead is None else round(ahead.total_seconds(), 1)
+        }
 
     def send(self, event_type: str, payload: dict[str, Any], space: str | None = None) -> str:
         """Put an event into the outbox and return its id; raises `ProtocolError` or `OutboxError`."""

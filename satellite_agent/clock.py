@@ -16,10 +16,11 @@ class Clock:
         self._known = asyncio.Event()
         self._hub_now: datetime | None = None
         self._learned_at = 0.0
+        self.ahead: timedelta | None = None
 
     def learn(self, hub_now: datetime) -> timedelta:
         """Take over the time of a `welcome`; returns how far ahead of the hub this device's clock is."""
-        ahead = datetime.now(UTC) - hub_now
+        ahead = self.ahead = datetime.now(UTC) - hub_now
         # Counted on from here by a clock that nobody sets, so that a later correction of the wall clock does no harm.
         self._hub_now = hub_now if abs(ahead) > TOLERANCE else None
         self._learned_at = _ticks()

@@ -11,7 +11,8 @@ import msgspec
 
 from hub_protocol.messages import CONFIG_MAX_BYTES, Config, ConfigReply
 from satellite_agent.database import read_about, write_about
-from satellite_agent.settings import LOG_LEVELS
+from satellite_agent.settings import LOG_LEVELS, TELEMETRY_S
+from satellite_agent.verbs.table import Table
 
 log = logging.getLogger(__name__)
 
@@ -39,15 +40,26 @@ class Verdict:
 
 
 class Settable:
-    """The satellite's own keys are `heartbeat_s` and `log_level`; all others are kept for its verbs and reported.
+    """The satellite's own keys are `heartbeat_s`, `log_level`, `telemetry_s` and `verbs`; others are kept and reported.
 
-    `changed` is called when values other than before are in force. What cannot be kept on a full disk is in force all
-    the same, until the next start.
+    `verbs` lists those of the opened verbs that are on: it takes away and gives back, and opens nothing. `changed` is
+    called when values other than before are in force. What cannot be kept on a full disk is in force all the same,
+    until the next start.
     """
 
-    def __init__(self, db: sqlite3.Connection, heartbeat_s: float, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        heartbeat_s: float,
+        changed: Callable[[], None],
+        *,
+        verbs: Table | None = None,
+        telemetry_s: float = TELEMETRY_S,
+    ) -> None:
         self._db = db
         self._default_heartbeat_s = heartbeat_s
+        self._default_telemetry_s = telemetry_s
+        self._verbs = verbs or Table(())
         self._default_log_level = logging.getLogger("satellite_agent").level
         self._changed = changed
         self._applied = self._read()
@@ -63,6 +75,11 @@ class Settable:
         return float(self._applied.values.get("heartbeat_s", self._default_heartbeat_s))
 
     @property
+    def telemetry_s(self) -> float:
+        """Seconds between two measurements of a source that names no time of its own."""
+        return float(self._applied.values.get("telemetry_s", self._default_telemetry_s))
+
+    @property
     def owed(self) -> ConfigReply | None:
         """The answer that the hub has not confirmed."""
         return self._applied.reply
@@ -73,6 +90,8 @@ class Settable:
         return {
             "heartbeat_s": self._default_heartbeat_s,
             "log_level": logging.getLevelName(self._default_log_level or logging.INFO).lower(),
+            "telemetry_s": self._default_telemetry_s,
+            "verbs": self._verbs.opened,
         } | self._applied.values
 
     def receive(self, config: Config) -> None:
@@ -105,7 +124,7 @@ class Settable:
 
     def apply(self, values: Mapping[str, Any], *, rev: int) -> Verdict:
         """Let exactly these values be in force, or refuse all of them for one that is wrong."""
-        refused = _faults(values)
+        refused = _faults(values) | self._faults_of_verbs(values.get("verbs", []))
         if refused:
             return Verdict(self.values, refused)
         before, self._applied.values = self._applied.values, dict(values)
@@ -125,6 +144,17 @@ class Settable:
     def _take_effect(self) -> None:
         level = self._applied.values.get("log_level")
         logging.getLogger("satellite_agent").setLevel(level.upper() if level else self._default_log_level)
+        # What was kept may name a verb that the config file has closed since; that opens nothing.
+        self._verbs.narrow(self._applied.values.get("verbs"))
+
+    def _faults_of_verbs(self, names: Any) -> dict[str, str]:
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            return {"verbs": "is a list of names of verbs"}
+        closed = sorted({name for name in names if not self._verbs.knows(name)})
+        if not closed:
+            return {}
+        able = ", ".join(self._verbs.opened) or "none"
+        return {"verbs": f"cannot open {', '.join(closed)[:200]}: only the config file on the device can ({able})"}
 
     def _read(self) -> Applied:
         text = read_about(self._db, _KEPT_AS)
@@ -143,10 +173,10 @@ class Settable:
 
 
 def _faults(values: Mapping[str, Any]) -> dict[str, str]:
-    """What is wrong with these values, by key."""
+    """What is wrong with these values, by key, whatever the satellite can do."""
     found: dict[str, str] = {}
     for key, value in values.items():
-        if key == "heartbeat_s" and (
+        if key in ("heartbeat_s", "telemetry_s") and (
             isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= 86_400
         ):
             found[key] = "is a number of seconds from 1 to 86400"

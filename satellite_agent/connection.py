@@ -20,16 +20,19 @@ log = logging.getLogger(__name__)
 
 KEEPALIVE_S: Final = 20
 TIMEOUT_S: Final = 10.0
+_PROTOCOLS: Final = {"3.1.1": aiomqtt.ProtocolVersion.V311, "5": aiomqtt.ProtocolVersion.V5}
+_ANOTHER_VERSION: Final = "the broker speaks another version of MQTT; set mqtt_version to 3.1.1 or 5"
 # What no retry mends. MQTT 3.1.1 says 1, 2, 4, 5 in CONNACK; paho may tell them with the numbers of MQTT 5.
 _FOR_GOOD: Final = {
-    1: "the broker speaks another version of MQTT",
+    1: _ANOTHER_VERSION,
     2: "the broker does not accept this client id",
     4: "the token is not accepted",
     5: "not authorized: the token is not accepted, or the device may not connect",
-    132: "the broker speaks another version of MQTT",
+    132: _ANOTHER_VERSION,
     133: "the broker does not accept this client id",
     134: "the token is not accepted",
     135: "not authorized: the token is not accepted, or the device may not connect",
+    138: "the broker has banned this device",
 }
 
 
@@ -52,7 +55,9 @@ async def connect(settings: Settings, topics: Topics, epoch: int) -> AsyncIterat
         password=settings.token,
         identifier=settings.handle,
         will=will,
-        clean_session=True,
+        protocol=_PROTOCOLS[settings.mqtt_version],
+        # MQTT 5 calls it clean start, which is the client's default; without an expiry it means the same.
+        clean_session=True if settings.mqtt_version == "3.1.1" else None,
         keepalive=KEEPALIVE_S,
         timeout=TIMEOUT_S,
         transport=settings.hub.transport,

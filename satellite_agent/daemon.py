@@ -9,22 +9,26 @@ import sqlite3
 from typing import Any
 
 from hub_protocol.errors import ProtocolError
+from hub_protocol.topics import Topics
 from satellite_agent import control
 from satellite_agent.agent import Agent
-from satellite_agent.connection import Refused
+from satellite_agent.connection import Refused, connect
 from satellite_agent.database import open_database
 from satellite_agent.epoch import Epochs
 from satellite_agent.outbox import OutboxError
 from satellite_agent.receipts import DEFAULT_TIMEOUT_S, Sent
 from satellite_agent.settings import Settings
 from satellite_agent.state import StateDir, StateUnwritable
-from satellite_agent.verbs.registry import VERBS
+from satellite_agent.systemd import Systemd
 
 log = logging.getLogger(__name__)
 
 
-def run(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT. Raises `Refused` when the hub does not want it, `StateError` at the start."""
+def run(settings: Settings) -> bool:
+    """Run until SIGTERM or SIGINT (False), or until the hub asks for a new process (True).
+
+    Raises `Refused` when the hub does not want it, `StateError` and `SettingsError` at the start.
+    """
     os.umask(0o077)
     try:
         state = StateDir(settings.state_dir)
@@ -33,10 +37,9 @@ def run(settings: Settings) -> None:
             "%s; epochs go by the time, unsent events do not survive a restart, send and status do not work", error
         )
         with contextlib.closing(open_database(None, settings.handle)) as db:
-            asyncio.run(_daemon(settings, db, None))
-        return
+            return asyncio.run(_daemon(settings, db, None))
     with state, contextlib.closing(open_database(state.database, settings.handle)) as db:
-        asyncio.run(_daemon(settings, db, state))
+        return asyncio.run(_daemon(settings, db, state))
 
 
 def send(settings: Settings, event_type: str, payload: dict[str, Any], space: str | None, timeout_s: float) -> Sent:
@@ -50,8 +53,8 @@ def send(settings: Settings, event_type: str, payload: dict[str, Any], space: st
             return asyncio.run(_send(settings, db, state, event_type, payload, space, timeout_s))
 
 
-async def _daemon(settings: Settings, db: sqlite3.Connection, state: StateDir | None) -> None:
-    agent = Agent(settings, db, Epochs(state.epoch if state else None), VERBS)
+async def _daemon(settings: Settings, db: sqlite3.Connection, state: StateDir | None) -> bool:
+    agent = Agent(settings, db, Epochs(state.epoch if state else None))
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(note_loose_end)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -59,10 +62,32 @@ async def _daemon(settings: Settings, db: sqlite3.Connection, state: StateDir | 
     async with contextlib.AsyncExitStack() as stack:
         if state is not None:
             await stack.enter_async_context(control.serve(state.control, lambda request: _answer(agent, request)))
+        # Whether the hub is there says nothing about the start of this service.
+        await stack.enter_async_context(Systemd(os.environ).told(lambda: _in_a_line(agent)))
         try:
             await agent.run()
         except Refused as error:
             raise Refused(refusal_text(error, agent)) from None
+    return agent.is_to_restart
+
+
+def knock(settings: Settings) -> None:
+    """Log in and out again without a word, when no daemon runs here; raises `Refused` or `Unreachable`."""
+
+    async def once(epoch: int) -> None:
+        async with connect(settings, Topics(settings.root), epoch):
+            pass
+
+    try:
+        with StateDir(settings.state_dir) as state:
+            asyncio.run(once(Epochs(state.epoch).next()))
+    except StateUnwritable:
+        asyncio.run(once(Epochs(None).next()))
+
+
+def _in_a_line(agent: Agent) -> str:
+    why = f": {agent.status.why}" if agent.status.why else ""
+    return f"{agent.status.connection}, epoch {agent.status.epoch}, {agent.outbox.backlog} waiting{why}"[:200]
 
 
 def note_loose_end(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -82,7 +107,7 @@ async def _send(
     space: str | None,
     timeout_s: float,
 ) -> Sent:
-    agent = Agent(settings, db, Epochs(state.epoch), VERBS)
+    agent = Agent(settings, db, Epochs(state.epoch), measures=False)
     event_id = agent.send(event_type, payload, space)
     running = asyncio.create_task(agent.run())
     receipt = asyncio.create_task(agent.answer(event_id, timeout_s))
@@ -117,7 +142,7 @@ def _measure(agent: Agent, stream: str, value: float) -> control.Answer:
 async def _answer(agent: Agent, request: dict[str, Any]) -> control.Answer:
     match request:
         case {"do": "status"}:
-            return {"ok": True, "status": agent.status.as_json(agent.outbox.backlog, agent.samples.backlog)}
+            return {"ok": True, "status": agent.facts()}
         case {"do": "send", "type": str() as event_type, "payload": dict() as payload}:
             space, timeout_s = request.get("space"), request.get("timeout_s", DEFAULT_TIMEOUT_S)
             if not isinstance(space, str | None) or not isinstance(timeout_s, int | float):

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from satellite_agent.state import StateError
+from satellite_agent.state import StateError, give_to_owner
 
-_VERSION: Final = 2
+_VERSION: Final = 3
 _SCHEMA: Final = """
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 -- What the hub has not yet confirmed by a receipt. AUTOINCREMENT: a seq is never used twice, not even after a delete.
@@ -29,7 +29,7 @@ CREATE TABLE refused (
     body   BLOB NOT NULL,
     reason TEXT NOT NULL
 ) STRICT;
--- Commands of the last 24 hours. `reply` is NULL while the command runs.
+-- Commands until a day after their deadline. `reply` is NULL while the command runs.
 CREATE TABLE command (
     id          TEXT PRIMARY KEY,
     verb        TEXT NOT NULL,
@@ -47,8 +47,10 @@ CREATE TABLE sample (
     value  REAL NOT NULL
 ) STRICT;
 """
+# The hub's time, in seconds; 0: not known, for what an earlier version received.
+_EXPIRY: Final = "ALTER TABLE command ADD COLUMN expires_at INTEGER NOT NULL DEFAULT 0;"
 # What each older format lacks.
-_LATER: Final = {0: _SCHEMA + _SAMPLES, 1: _SAMPLES}
+_LATER: Final = {0: _SCHEMA + _SAMPLES + _EXPIRY, 1: _SAMPLES + _EXPIRY, 2: _EXPIRY}
 
 
 def open_database(path: Path | None, handle: str) -> sqlite3.Connection:
@@ -56,10 +58,14 @@ def open_database(path: Path | None, handle: str) -> sqlite3.Connection:
     try:
         db = sqlite3.connect(path or ":memory:", isolation_level=None, timeout=5)
         try:
+            if path is not None:
+                give_to_owner(path)  # before there is a log, whose owner SQLite takes from here
             db.execute("PRAGMA journal_mode = WAL")
             # FULL: a transaction is on the disk when it returns, so that what we say is stored survives a power cut.
             db.execute("PRAGMA synchronous = FULL")
             db.execute("PRAGMA cache_size = -512")
+            # A small log: on a full disk it is used again and again, and what it holds fits into the reserve.
+            db.execute("PRAGMA wal_autocheckpoint = 64")
             (version,) = db.execute("PRAGMA user_version").fetchone()
             if version in _LATER:
                 db.executescript(f"BEGIN IMMEDIATE; {_LATER[version]} PRAGMA user_version = {_VERSION}; COMMIT;")

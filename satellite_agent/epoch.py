@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from hub_protocol.messages import MAX_SAFE_INTEGER
+from satellite_agent.state import give_to_owner
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class Epochs:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+            give_to_owner(beside)
             beside.replace(self._path)
             folder = os.open(self._path.parent, os.O_RDONLY)
             try:

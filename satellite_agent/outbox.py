@@ -4,7 +4,7 @@ import secrets
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -16,6 +16,7 @@ from hub_protocol.errors import Malformed
 from hub_protocol.messages import MAX_SAFE_INTEGER, Event, Reply
 from hub_protocol.topics import Topics, check_level
 from satellite_agent.database import transaction
+from satellite_agent.reserve import Reserve
 
 Kind = Literal["event", "reply"]
 
@@ -30,6 +31,10 @@ class OutboxError(Exception):
     """The message could not be kept, so it was not taken; the message says why."""
 
 
+class DiskFull(OutboxError):
+    """The disk took no more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One message that waits: `name` is the event's type or the command's id; `body` lacks its epoch and seq."""
@@ -42,10 +47,24 @@ class Row:
 
 
 class Outbox:
-    """Rows of the table `outbox`. It is bounded: when it is full a new message is refused, never an old one dropped."""
+    """Rows of the table `outbox`. It is bounded: when it is full a new message is refused, never an old one dropped.
 
-    def __init__(self, db: sqlite3.Connection, *, max_rows: int = MAX_ROWS, max_bytes: int = MAX_BYTES) -> None:
+    On a full disk `relieve` gives up what is worth less, and says whether there was any of it. `reserve` is for what
+    makes the outbox smaller in the end, receipts and replies: events must not use it up.
+    """
+
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        *,
+        max_rows: int = MAX_ROWS,
+        max_bytes: int = MAX_BYTES,
+        relieve: Callable[[], bool] = lambda: False,
+        reserve: Reserve | None = None,
+    ) -> None:
         self._db = db
+        self._relieve = relieve
+        self._reserve = reserve
         self._max_rows = max_rows
         self._max_bytes = max_bytes
         self._rows = self._bytes = 0
@@ -59,7 +78,13 @@ class Outbox:
         """Keep an event and return its id. Raises `BadName`, `Malformed` for a bad one and `OutboxError` when full."""
         check_level(event_type, "event type")
         event = Event(id=new_id(), epoch=MAX_SAFE_INTEGER, seq=MAX_SAFE_INTEGER, payload=payload, at=at, space=space)
-        self._add(event.id, "event", event_type, _checked("event", event))
+        body = _checked("event", event)
+        try:
+            self._add(event.id, "event", event_type, body)
+        except DiskFull:
+            if not self._relieve():
+                raise
+            self._add(event.id, "event", event_type, body)
         return event.id
 
     def add_reply(self, command_id: str, reply: Reply) -> str:
@@ -94,14 +119,21 @@ class Outbox:
 
     def drop(self, ids: Iterable[str]) -> list[int]:
         """Forget what the hub has stored; returns the seqs that were there."""
-        dropped: list[tuple[int, int]] = []
-        with transaction(self._db):
-            for message_id in ids:
-                sql = "DELETE FROM outbox WHERE id = ? RETURNING seq, length(body)"
-                dropped.extend(self._db.execute(sql, (message_id,)).fetchall())
+        wanted = list(ids)
+        try:
+            dropped = self._delete(wanted)
+        except sqlite3.OperationalError as error:
+            # Without this a full disk could not even be told that there is less to keep.
+            if error.sqlite_errorcode != sqlite3.SQLITE_FULL or self._db.in_transaction or not self.make_room():
+                raise
+            dropped = self._delete(wanted)
         self._rows -= len(dropped)
         self._bytes -= sum(size for _, size in dropped)
         return [seq for seq, _ in dropped]
+
+    def make_room(self) -> bool:
+        """Find room on a full disk for a receipt or a reply; False when there is none."""
+        return self._relieve() or (self._reserve is not None and self._reserve.release())
 
     def set_aside(self, message_id: str, reason: str) -> list[int]:
         """The hub will never take this message: keep it apart with the reason; returns the seqs that were there."""
@@ -120,6 +152,14 @@ class Outbox:
         sql = "SELECT id FROM outbox WHERE kind = 'reply' AND name = ?"
         return [row[0] for row in self._db.execute(sql, (command_id,))]
 
+    def _delete(self, ids: list[str]) -> list[tuple[int, int]]:
+        found: list[tuple[int, int]] = []
+        with transaction(self._db):
+            for message_id in ids:
+                sql = "DELETE FROM outbox WHERE id = ? RETURNING seq, length(body)"
+                found.extend(self._db.execute(sql, (message_id,)).fetchall())
+        return found
+
     def _add(self, message_id: str, kind: Kind, name: str, body: bytes) -> None:
         if not self.has_room(kind):
             raise OutboxError(f"the outbox is full ({self._rows} messages wait for the hub)")
@@ -128,7 +168,8 @@ class Outbox:
                 "INSERT INTO outbox (id, kind, name, body) VALUES (?, ?, ?, ?)", (message_id, kind, name, body)
             )
         except sqlite3.OperationalError as error:  # a full or broken disk
-            raise OutboxError(f"the outbox cannot be written: {error}") from None
+            kind_of_error = DiskFull if error.sqlite_errorcode == sqlite3.SQLITE_FULL else OutboxError
+            raise kind_of_error(f"the outbox cannot be written: {error}") from None
         self._rows += 1
         self._bytes += len(body)
 

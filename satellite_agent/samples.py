@@ -1,5 +1,7 @@
 """Samples on disk until the broker has acknowledged them; when there are too many, the oldest go first."""
 
+import contextlib
+import logging
 import sqlite3
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -10,6 +12,9 @@ from hub_protocol.messages import SAMPLES_MAX, Sample
 from hub_protocol.topics import check_level
 from satellite_agent.database import transaction
 from satellite_agent.outbox import OutboxError
+from satellite_agent.reserve import Reserve
+
+log = logging.getLogger(__name__)
 
 MAX_ROWS: Final = 50_000
 # The hub refuses what is older than seven days.
@@ -21,8 +26,9 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 class Samples:
     """Rows of the table `sample`. Unlike an event, a sample may be lost: the next one says more."""
 
-    def __init__(self, db: sqlite3.Connection, *, max_rows: int = MAX_ROWS) -> None:
+    def __init__(self, db: sqlite3.Connection, *, max_rows: int = MAX_ROWS, reserve: Reserve | None = None) -> None:
         self._db = db
+        self._reserve = reserve
         self._max_rows = max_rows
         self._rows = int(db.execute("SELECT count(*) FROM sample").fetchone()[0])
 
@@ -34,20 +40,16 @@ class Samples:
         """Keep a sample. Raises `BadName`, `Malformed` for a bad one and `OutboxError` when the disk takes none."""
         check_level(stream, "stream")
         decode("telemetry", encode(Sample(at, value)))  # asks the hub's own rules
+        row = (stream, (at - _EPOCH) // _MICROSECOND, value)
         try:
-            with transaction(self._db):
-                self._db.execute(
-                    "INSERT INTO sample (stream, at_us, value) VALUES (?, ?, ?)",
-                    (stream, (at - _EPOCH) // _MICROSECOND, value),
-                )
-                excess = max(0, self._rows + 1 - self._max_rows)
-                if excess:
-                    self._db.execute(
-                        "DELETE FROM sample WHERE seq IN (SELECT seq FROM sample ORDER BY seq LIMIT ?)", (excess,)
-                    )
+            try:
+                self._insert(row)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_FULL or not self.shed():
+                    raise
+                self._insert(row)
         except sqlite3.OperationalError as error:  # a full or broken disk
             raise OutboxError(f"the sample cannot be written: {error}") from None
-        self._rows += 1 - excess
 
     def take(self, now: datetime) -> dict[str, list[tuple[int, Sample]]]:
         """The oldest rows that the hub still wants, by stream, with their numbers; they stay until dropped."""
@@ -63,6 +65,37 @@ class Samples:
         with transaction(self._db):
             gone = sum(self._db.execute("DELETE FROM sample WHERE seq = ?", (seq,)).rowcount for seq in seqs)
         self._rows -= gone
+
+    def shed(self) -> bool:
+        """Make room on a full disk for what counts more: the oldest samples go, by help of the reserve when even that
+        cannot be written. False when nothing went.
+        """
+        most, gone = max(1_000, self._rows // 4), 0
+        try:
+            gone = self._delete_oldest(most)
+        except sqlite3.Error:
+            if self._rows and self._reserve is not None and self._reserve.release():
+                with contextlib.suppress(sqlite3.Error):
+                    gone = self._delete_oldest(most)
+        if gone:
+            log.warning("the disk is full: the %d oldest samples make room for what counts more", gone)
+        return gone > 0
+
+    def _delete_oldest(self, count: int) -> int:
+        sql = "DELETE FROM sample WHERE seq IN (SELECT seq FROM sample ORDER BY seq LIMIT ?)"
+        gone = self._db.execute(sql, (count,)).rowcount
+        self._rows -= gone
+        return gone
+
+    def _insert(self, row: tuple[str, int, float]) -> None:
+        excess = max(0, self._rows + 1 - self._max_rows)
+        with transaction(self._db):
+            self._db.execute("INSERT INTO sample (stream, at_us, value) VALUES (?, ?, ?)", row)
+            if excess:
+                self._db.execute(
+                    "DELETE FROM sample WHERE seq IN (SELECT seq FROM sample ORDER BY seq LIMIT ?)", (excess,)
+                )
+        self._rows += 1 - excess
 
     def _forget(self, before: datetime) -> None:
         limit = (before - _EPOCH) // _MICROSECOND

@@ -8,7 +8,7 @@ import random
 import socket
 import sqlite3
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -28,11 +28,12 @@ from satellite_agent.delivery import Delivery
 from satellite_agent.epoch import Epochs
 from satellite_agent.outbox import Outbox, OutboxError, Row, wire
 from satellite_agent.receipts import Receipts
+from satellite_agent.reserve import Reserve
 from satellite_agent.samples import Samples
 from satellite_agent.samples import wire as wire_samples
 from satellite_agent.settings import Settings
 from satellite_agent.status import Status
-from satellite_agent.verbs.verb import Verb
+from satellite_agent.verbs.table import Table
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +54,10 @@ class Parts:
 
     settings: Settings
     epochs: Epochs
-    verbs: Mapping[str, Verb]
+    verbs: Table
     outbox: Outbox
     samples: Samples
+    reserve: Reserve
     commands: Commands
     clock: Clock
     status: Status
@@ -136,7 +138,7 @@ class Session:
             agent=f"marvain-satellite {__version__}",
             firmware=f"{platform.system()} {platform.release()}"[:120],
             capabilities={"hostname": socket.gethostname(), "machine": platform.machine(), "outbox": True},
-            verbs=[verb.announced() for verb in self._parts.verbs.values()],
+            verbs=self._parts.verbs.announced(),
             config_rev=self._parts.settable.rev,
             heartbeat_s=self._parts.settable.heartbeat_s,
         )
@@ -177,6 +179,7 @@ class Session:
                 last_forgot = uptime
                 with contextlib.suppress(sqlite3.Error):  # a full disk; the next hour tries again
                     self._parts.commands.forget_old()
+                self._parts.reserve.keep()
             self._pace_changed.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._heartbeat_s * random.uniform(0.9, 1.1)):  # noqa: S311 - to spread load

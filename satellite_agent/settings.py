@@ -10,14 +10,20 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from hub_protocol.errors import BadName
 from hub_protocol.topics import DEFAULT_ROOT, HANDLE_PATTERN, check_root
 
 ENVIRONMENT_PREFIX: Final = "MARVAIN_SATELLITE_"
-NAMES: Final = ("hub", "token", "token_file", "root", "state_dir", "heartbeat", "ca_file", "log_level")
+NAMES: Final = (
+    *("hub", "token", "token_file", "root", "state_dir", "heartbeat", "ca_file", "mqtt_version"),
+    *("log_level", "log_file", "log_max_kb", "log_keep", "telemetry_s"),
+)
+# What only the TOML file can say, for it opens this machine: each is a table.
+TABLES: Final = ("verbs", "telemetry")
+TELEMETRY_S: Final = 60.0
 ENROLMENT_FILE: Final = "enrolment.toml"
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
@@ -29,6 +35,9 @@ _SCHEMES: Final[dict[str, tuple[Literal["tcp", "websockets"], bool, int]]] = {
     "ws": ("websockets", False, 80),
     "wss": ("websockets", True, 443),
 }
+
+
+MqttVersion = Literal["3.1.1", "5"]
 
 
 class SettingsError(ValueError):
@@ -71,6 +80,11 @@ class Settings:
     root: str = DEFAULT_ROOT
     heartbeat_s: float = 15.0
     ca_file: Path | None = None
+    mqtt_version: MqttVersion = "3.1.1"
+    telemetry_s: float = TELEMETRY_S
+    tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    # Files that hold the token: no verb may read them.
+    secrets: tuple[Path, ...] = ()
 
 
 Given = dict[str, str]
@@ -88,11 +102,16 @@ def gather(flags: Mapping[str, str | None], environ: Mapping[str, str], config: 
             present.pop("token", None)
             present.pop("token_file", None)
         given = present | given
+    if "token" not in given and "token_file" not in given and (handed_over := _credential(environ)):
+        given["token_file"] = str(handed_over)
     return given if "token" in given or "token_file" in given else _enrolled(given, environ) | given
 
 
-def check(given: Given, environ: Mapping[str, str]) -> Settings:
-    """Check everything that a connection needs; raises `SettingsError` with the name of the first bad setting."""
+def check(given: Given, environ: Mapping[str, str], config: Path | None = None) -> Settings:
+    """Check everything that a connection needs; raises `SettingsError` with the name of the first bad setting.
+
+    The tables come from the same TOML file as `gather` took.
+    """
     if "hub" not in given:
         raise SettingsError("hub", "is required, such as mqtt://192.168.1.10:1883")
     hub = parse_hub(given["hub"])
@@ -115,8 +134,14 @@ def check(given: Given, environ: Mapping[str, str]) -> Settings:
         token=token,
         state_dir=state_dir(given, environ, handle_of(token)),
         root=root,
-        heartbeat_s=parse_heartbeat(given.get("heartbeat", "15")),
+        heartbeat_s=parse_seconds("heartbeat", given.get("heartbeat", "15")),
         ca_file=ca_file,
+        mqtt_version=_mqtt_version(given.get("mqtt_version", "3.1.1")),
+        telemetry_s=parse_seconds("telemetry_s", given.get("telemetry_s", str(TELEMETRY_S))),
+        tables=read_tables(config, environ),
+        secrets=tuple(
+            path for path in (_config_path(config, environ), _path(given.get("token_file"))) if path is not None
+        ),
     )
 
 
@@ -140,14 +165,14 @@ def parse_hub(text: str) -> Address:
     return Address(parts.hostname, port or default_port, transport, tls, path)
 
 
-def parse_heartbeat(text: str) -> float:
+def parse_seconds(name: str, text: str) -> float:
     rule = "must be a number of seconds from 1 to 86400"
     try:
         seconds = float(text)
     except ValueError:
-        raise SettingsError("heartbeat", f"{rule}, got {text[:40]!r}") from None
+        raise SettingsError(name, f"{rule}, got {text[:40]!r}") from None
     if not 1 <= seconds <= 86_400:
-        raise SettingsError("heartbeat", f"{rule}, got {text[:40]!r}")
+        raise SettingsError(name, f"{rule}, got {text[:40]!r}")
     return seconds
 
 
@@ -218,6 +243,13 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _credential(environ: Mapping[str, str]) -> Path | None:
+    """The token as systemd hands it over (LoadCredential=)."""
+    folder = environ.get("CREDENTIALS_DIRECTORY")
+    file = Path(folder) / "token" if folder else None
+    return file if file is not None and file.is_file() else None
+
+
 def _enrolled(given: Given, environ: Mapping[str, str]) -> Given:
     """What `enrol` kept: in the named state folder, else in the only one below the base that has something."""
     if "state_dir" in given:
@@ -230,22 +262,54 @@ def _enrolled(given: Given, environ: Mapping[str, str]) -> Given:
     return _read_file(found[0])
 
 
+def read_tables(config: Path | None, environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """The tables of the TOML file: what this machine's owner opens to the hub, and no flag or variable can."""
+    path = _config_path(config, environ)
+    found = {} if path is None else _parse(path)
+    return {name: found[name] for name in TABLES if isinstance(found.get(name), dict)}
+
+
+def _mqtt_version(text: str) -> MqttVersion:
+    match text:
+        case "3.1.1" | "5":
+            return text
+        case "5.0":
+            return "5"
+    raise SettingsError("mqtt_version", f"must be 3.1.1 or 5, got {text[:20]!r}")
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text).expanduser() if text else None
+
+
+def _config_path(config: Path | None, environ: Mapping[str, str]) -> Path | None:
+    return config or _path(environ.get(ENVIRONMENT_PREFIX + "CONFIG"))
+
+
 def _from_file(config: Path | None, environ: Mapping[str, str]) -> dict[str, str]:
-    named = environ.get(ENVIRONMENT_PREFIX + "CONFIG")
-    path = config or (Path(named).expanduser() if named else None)
+    path = _config_path(config, environ)
     return {} if path is None else _read_file(path)
 
 
 def _read_file(path: Path) -> Given:
+    given: Given = {}
+    for name, value in _parse(path).items():
+        if name in TABLES:
+            if not isinstance(value, dict) or not all(isinstance(one, dict) for one in value.values()):
+                raise SettingsError(name, f"must be made of tables, such as [{name}.…] ({path})")
+        elif name not in NAMES:
+            raise SettingsError(name, f"is not a setting ({path}); known are {', '.join((*NAMES, *TABLES))}")
+        elif isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise SettingsError(name, f"must be a text or a number ({path})")
+        else:
+            given[name] = str(value)
+    return given
+
+
+def _parse(path: Path) -> dict[str, Any]:
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError("config", f"cannot read {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError("config", f"{path} is not TOML: {error}") from None
-    for name, value in values.items():
-        if name not in NAMES:
-            raise SettingsError(name, f"is not a setting ({path}); known are {', '.join(NAMES)}")
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise SettingsError(name, f"must be a text or a number ({path})")
-    return {name: str(value) for name, value in values.items()}

@@ -20,6 +20,14 @@ class AlreadyRunning(StateError):
     """Another process holds the state folder."""
 
 
+def give_to_owner(path: Path) -> None:
+    """What root makes in another user's folder (`doctor`, `send` beside a stopped service) is to be that user's."""
+    if os.geteuid() == 0:
+        with contextlib.suppress(OSError):
+            owner = path.parent.stat()
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+
 class StateDir:
     """A locked state folder; leaving the context lets go of the lock.
 
@@ -49,6 +57,7 @@ class StateDir:
         except OSError as error:  # a file system without locks
             os.close(self._lock)
             raise StateUnwritable(f"the state folder {path} cannot be locked: {error.strerror}") from None
+        give_to_owner(path / "lock")
         with contextlib.suppress(OSError):  # the process id is for people; a full disk must not stop the satellite
             os.ftruncate(self._lock, 0)
             os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)

@@ -1,13 +1,14 @@
 """`config`: changes how the satellite is set, until the hub's next config."""
 
 import re
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 
 from hub_protocol.messages import CONFIG_KEY_PATTERN
 from satellite_agent.config import Settable
-from satellite_agent.verbs.verb import Verb, VerbError
+from satellite_agent.verbs.verb import Job, Verb, VerbError
 
 _KEY: Final = re.compile(CONFIG_KEY_PATTERN)
 
@@ -18,10 +19,11 @@ class Args(msgspec.Struct, forbid_unknown_fields=True):
     values: dict[str, Any]
 
 
-def verb(settable: Settable) -> Verb:
+def verb(settable_of: Callable[[], Settable]) -> Verb:
     """The verb for one satellite. It touches the satellite's own state, so it runs where that lives."""
 
-    def run(args: Args) -> dict[str, Any]:
+    def run(args: Args, _job: Job) -> dict[str, Any]:
+        settable = settable_of()
         for key in args.values:
             if not _KEY.fullmatch(key):
                 raise VerbError("invalid_config", f"{key[:80]!r} is no key: 1 to 63 of a-z 0-9 _ .")

@@ -2,15 +2,16 @@
 
 import msgspec
 
-from satellite_agent.verbs.verb import Verb
+from satellite_agent.verbs.verb import Job, Verb
 
 
 class Args(msgspec.Struct):
     """A ping needs no arguments."""
 
 
-def run(_args: Args) -> dict[str, bool]:
+def run(_args: Args, _job: Job) -> dict[str, bool]:
     return {"pong": True}
 
 
-VERB = Verb(name="ping", risk="low", args=Args, run=run)
+# Not in a thread: verbs that hang could have taken all of them.
+VERB = Verb(name="ping", risk="low", args=Args, run=run, in_thread=False)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -38,6 +39,28 @@ def test_mosquitto_pub_is_refused_by_a_wrong_token_and_by_another_client_id(hous
     assert wrong.returncode != 0
     other = mosquitto(house, "mosquitto_pub", device.handle, token, "-i", "other", "-t", "x", "-m", "x")
     assert "identifier rejected" in other.communicate(timeout=10)[0]
+
+
+def test_a_satellite_that_is_to_speak_mqtt_5_is_told_what_to_set(house: House, tmp_path: Path) -> None:
+    _, token = house.add()
+    (tmp_path / "token").write_text(token)
+    address = ["--hub", f"mqtt://127.0.0.1:{house.broker.port}", "--token-file", str(tmp_path / "token")]
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "satellite_agent", "run"),
+            *address,
+            "--mqtt-version",
+            "5",
+            "--state-dir",
+            tmp_path / "s",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, "set mqtt_version to 3.1.1" in done.stderr) == (77, True), done.stderr
+    assert token not in done.stderr
 
 
 @pytest.mark.parametrize("qos", ["0", "1", "2"])

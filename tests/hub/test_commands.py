@@ -229,6 +229,29 @@ def test_what_was_sent_or_is_over_or_another_agents_is_not_taken_back(session, d
     assert commands.get(session, device.agent_id, command.command_id).status == "failed"
 
 
+def test_a_device_that_can_is_told_to_end_what_it_has(session, device, say):
+    say(("porch/hello", {"epoch": 1, "verbs": [{"name": "cancel"}, {"name": "sweep"}]}))
+    command = commands.request(session, device, "sweep", by="ann", ttl_s=60)
+    cancel = partial(command_ends.cancel, session, device.agent_id, by="bob", now=datetime.now(UTC))
+    commands.mark_sent(session, [(command.command_id, datetime.now(UTC))])
+    say((f"porch/reply/{command.command_id}", {"status": "running", "epoch": 1}))
+    assert commands.get(session, device.agent_id, command.command_id).can_cancel
+    assert cancel(command.command_id) is False
+    newest, asked = commands.for_device(session, device.device_id)
+    assert (newest.verb, newest.args) == ("cancel", {"command_id": str(command.command_id)})
+    assert (newest.requested_by, asked.status) == ("bob", "running")
+    assert newest.expires_at <= asked.expires_at + timedelta(seconds=1)
+    commands.mark_sent(session, [(newest.command_id, datetime.now(UTC))])
+    with pytest.raises(Conflict, match="cannot be taken back"):
+        cancel(newest.command_id)
+    told = {"status": "failed", "code": "cancelled", "epoch": 1}
+    say((f"porch/reply/{command.command_id}", told))
+    ended = commands.get(session, device.agent_id, command.command_id)
+    assert (ended.code, ended.can_cancel) == ("cancelled", False)
+    with pytest.raises(Conflict, match="is over: failed"):
+        cancel(command.command_id)
+
+
 @pytest.mark.parametrize("is_published", [True, False])
 def test_a_cancel_while_it_is_being_sent_waits_and_says_the_truth(database, session, device, say, is_published):
     """The publisher holds the command from before it publishes until it is marked or given up."""

@@ -42,6 +42,7 @@ class Broker:
 
     def __init__(self, folder: Path) -> None:
         self.port, self.ws_port = free_port(), free_port()
+        self.listens_on = [self.port, self.ws_port]
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._passwords = folder / "passwords"
@@ -92,8 +93,11 @@ class Broker:
             self._process.send_signal(signal.SIGHUP)
 
     def _answers(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+        for port in self.listens_on:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) != 0:
+                    return False
+        return True
 
 
 @dataclass(frozen=True)
@@ -252,10 +256,14 @@ def state_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start(broker: Broker, state_dir: Path, tmp_path: Path) -> Iterator[Callable[..., Satellite]]:
-    """Start `marvain-satellite run`; the keywords replace flags."""
+    """Start `marvain-satellite run`; the keywords replace flags, `toml` is its config file."""
     started: list[Satellite] = []
 
-    def run(**flags: str) -> Satellite:
+    def run(toml: str = "", **flags: str) -> Satellite:
+        if toml:
+            config = tmp_path / f"satellite-{len(started)}.toml"
+            config.write_text(toml)
+            flags["config"] = str(config)
         chosen = {"hub": broker.url, "token": TOKEN, "state_dir": str(state_dir)} | flags
         arguments = [part for name, value in chosen.items() for part in (f"--{name.replace('_', '-')}", value)]
         satellite = Satellite(["run", *arguments], tmp_path / f"satellite-{len(started)}.log")
@@ -274,7 +282,8 @@ def cli(state_dir: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run a command of the satellite to its end, on the test's state folder unless it names another."""
 
     def call(*arguments: str, stdin: str = "", env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        flags = [] if "--state-dir" in arguments or env else ["--state-dir", str(state_dir)]
+        has_none = "--state-dir" in arguments or env or arguments[0] == "uninstall"
+        flags = [] if has_none else ["--state-dir", str(state_dir)]
         return subprocess.run(
             [sys.executable, "-m", "satellite_agent", arguments[0], *flags, *arguments[1:]],
             capture_output=True,

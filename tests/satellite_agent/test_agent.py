@@ -67,7 +67,7 @@ def test_state_hello_and_heartbeats(start, hub):
     hello = hub.wait_for("hello")[0]
     assert (state.state, state.epoch, hello.epoch) == ("online", 1, 1)
     assert hello.agent == "marvain-satellite 0.1.0"
-    assert [verb.name for verb in hello.verbs] == ["ping", "config"]
+    assert [verb.name for verb in hello.verbs] == ["ping", "config", "cancel"]
     assert hello.verbs[0].args_schema["type"] == "object"
     beats = hub.wait_for("heartbeat", count=3)
     assert [beat.n for beat in beats[:3]] == [1, 2, 3]

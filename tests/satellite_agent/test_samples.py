@@ -67,7 +67,7 @@ def test_a_file_of_the_format_before_gets_room_for_samples(tmp_path):
     path = tmp_path / "satellite.db"
     open_database(path, "porch").close()
     with closing(sqlite3.connect(path)) as old:
-        old.executescript("DROP TABLE sample; PRAGMA user_version = 1;")
+        old.executescript("DROP TABLE sample; ALTER TABLE command DROP COLUMN expires_at; PRAGMA user_version = 1;")
     with closing(open_database(path, "porch")) as db:
         Samples(db).add("t", 1.0, NOW)
 

@@ -110,7 +110,9 @@ def show(command_id: UUID, access: Reader, session: Db) -> CommandBody:
 
 @router.post("/api/commands/{command_id}/cancel")
 def cancel(command_id: UUID, access: Sender, session: Db, now: Now) -> CommandBody:
-    """Take back a command that waits; 409 once it was sent."""
+    """Take back a command that waits. Once it was sent, a device whose verbs hold `cancel` is told to end it, and it
+    answers `failed` with the code `cancelled`; 409 for any other, and for a command that is over.
+    """
     command_ends.cancel(session, access.agent_id, command_id, by=access.label, now=now)
     return body(commands.get(session, access.agent_id, command_id))
 

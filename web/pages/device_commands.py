@@ -89,10 +89,10 @@ def cancel(
     session: Db,
     now: Now,
 ) -> Response | dict[str, str]:
-    """Take back what waits; 409 for what was sent."""
+    """Take back what waits, or ask the device to end what it has; 409 for what cannot be ended any more."""
     device = devices.find(session, current.agent_id, device_id)
-    command_ends.cancel(session, current.agent_id, command_id, by=visitor.label, now=now)
-    message = f"{device.name} will not be asked."
+    taken_back = command_ends.cancel(session, current.agent_id, command_id, by=visitor.label, now=now)
+    message = f"{device.name} will not be asked." if taken_back else f"{device.name} is told to end it."
     if _wants_page(request):
         return redirect(request, f"/devices/{device_id}", message=message)
     return {"command_id": str(command_id), "message": message}
