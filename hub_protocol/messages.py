@@ -206,12 +206,13 @@ class Denied(msgspec.Struct, omit_defaults=True):
 class Presence(msgspec.Struct, omit_defaults=True):
     """The hub's verdict on a device, with its witness (`why`) and how late it can be at worst (`bound_s`)."""
 
-    presence: Literal["online", "suspect", "offline", "sleeping"]
+    presence: Literal["online", "suspect", "offline", "sleeping", "unknown"]
     since: Time
     why: str
     epoch: Annotated[int, Meta(ge=0, le=MAX_SAFE_INTEGER)]
     bound_s: Seconds
     last_heard_at: Time | None = None
+    flapping: Annotated[bool, Meta(description="it lost its connection again and again lately")] = False
 
 
 class HubStatus(msgspec.Struct):
