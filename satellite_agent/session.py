@@ -33,6 +33,7 @@ from satellite_agent.samples import Samples
 from satellite_agent.samples import wire as wire_samples
 from satellite_agent.settings import Settings
 from satellite_agent.status import Status
+from satellite_agent.undated import Undated
 from satellite_agent.verbs.table import Table
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class Parts:
     reserve: Reserve
     commands: Commands
     clock: Clock
+    undated: Undated
     status: Status
     receipts: Receipts
     started: float
@@ -275,6 +277,7 @@ class Session:
         if welcome.epoch != self._epoch:
             return  # the answer to an earlier connection
         ahead = self._parts.clock.learn(welcome.now)
+        self._parts.undated.date()
         if abs(ahead) > TOLERANCE:
             log.warning("this clock is %.0f s ahead of the hub's; deadlines go by the hub's", ahead.total_seconds())
         if welcome.heartbeat_s != self._heartbeat_s:
