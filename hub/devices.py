@@ -65,6 +65,7 @@ class DeviceView:
     bound_s: float
     epoch: int
     source: str
+    flapping: bool
     hello: dict[str, Any]
     tags: list[str]
     last_command: dict[str, Any] | None
@@ -81,12 +82,15 @@ def add(
     by: str,
     space_id: uuid.UUID | None = None,
     handle: str | None = None,
+    metadata: dict[str, Any] | None = None,
 ) -> NewDevice:
     """Register a device and give it its first token. Without a handle, one is made of the name.
 
     Raises `Invalid` (name, handle, scopes), `NotFound` (space of another agent) or `Conflict` (handle taken).
     """
-    device = register(session, agent_id, name, scopes=scopes, by=by, space_id=space_id, handle=handle)
+    device = register(
+        session, agent_id, name, scopes=scopes, by=by, space_id=space_id, handle=handle, metadata=metadata
+    )
     return NewDevice(device, credentials.issue_for_device(session, device))
 
 
@@ -99,6 +103,7 @@ def register(
     by: str,
     space_id: uuid.UUID | None = None,
     handle: str | None = None,
+    metadata: dict[str, Any] | None = None,
 ) -> Device:
     """The same without a token: the device is known and waits for `give_first_token`."""
     name = check_name(name)
@@ -111,6 +116,7 @@ def register(
         scopes=scopes,
         space_id=space_id,
         needs_enrolment=True,
+        metadata_=metadata or {},
     )
     if session.get(RetiredHandle, device.handle) is not None:
         raise Conflict(f"the handle {device.handle} was another's; choose one that nobody had", field="handle")
@@ -186,15 +192,21 @@ def by_handle(session: Session, handle: str) -> Device:
 
 
 def overview(
-    session: Session, agent_id: uuid.UUID, ids: list[uuid.UUID] | None = None, *, tag: str | None = None
+    session: Session,
+    agent_id: uuid.UUID,
+    ids: list[uuid.UUID] | None = None,
+    *,
+    tag: str | None = None,
+    remotes: bool = False,
 ) -> list[DeviceView]:
-    """All devices of an agent, or those of `ids` or with `tag`, by name; revoked ones come last."""
+    """All devices of an agent, or those of `ids`, with `tag`, or remotes alone, by name; revoked ones come last."""
     rows = session.execute(
         text(
             "SELECT d.device_id, d.handle, d.name, d.agent_id, d.space_id, s.name AS space_name, d.scopes, d.metadata,"
             " d.created_at, d.revision, d.revoked_at, d.revoked_by, d.revoked_reason, d.needs_enrolment,"
             " c.created_at AS token_created_at, p.epoch, p.verdict, p.why, p.since, p.heartbeat_s, p.last_heard_at,"
-            " p.last_hello_at, p.last_heartbeat_at, p.asleep_until, p.probes, p.probed_at, p.source, p.hello,"
+            " p.last_hello_at, p.last_heartbeat_at, p.asleep_until, p.probes, p.probed_at, p.source, p.flapping,"
+            " p.hello,"
             " ARRAY(SELECT t.tag FROM device_tags AS t WHERE t.device_id = d.device_id ORDER BY t.tag) AS tags,"
             " command.facts AS last_command, denial.facts AS last_denial,"
             " CASE WHEN q.device_id IS NOT NULL THEN to_jsonb(q) - 'device_id' - 'agent_id' END AS quarantine"
@@ -214,9 +226,10 @@ def overview(
             " AND (CAST(:ids AS uuid[]) IS NULL OR d.device_id = ANY(:ids))"
             " AND (CAST(:tag AS text) IS NULL OR d.device_id IN"
             " (SELECT t.device_id FROM device_tags AS t WHERE t.agent_id = :agent AND t.tag = :tag))"
+            " AND (NOT :remotes OR d.metadata @> '{\"is_remote\": true}')"
             " ORDER BY d.revoked_at IS NOT NULL, lower(d.name), d.handle"
         ),
-        {"agent": agent_id, "ids": ids, "tag": tag},
+        {"agent": agent_id, "ids": ids, "tag": tag, "remotes": remotes},
     )
     return [_view(row) for row in rows]
 

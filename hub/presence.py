@@ -8,8 +8,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
-Verdict = Literal["online", "suspect", "offline", "sleeping"]
-Source = Literal["mqtt", "http"]
+from hub import flapping
+from hub.flapping import Unrest
+
+# `unknown`: nobody who could know has been heard; it is neither there nor gone.
+Verdict = Literal["online", "suspect", "offline", "sleeping", "unknown"]
+Source = Literal["mqtt", "http", "proxy"]
 
 MISSED_HEARTBEATS: Final = 2
 JITTER: Final = 1.1
@@ -42,6 +46,10 @@ class Evidence:
     probed_at: datetime | None = None
     # How it was heard last. What speaks HTTP cannot be asked, only be waited for.
     source: Source = "mqtt"
+    # How often it lost its connection lately (hub/flapping.py).
+    unrest: float = 0.0
+    unrest_at: datetime | None = None
+    flapping: bool = False
 
     @property
     def bound_s(self) -> float:
@@ -84,8 +92,12 @@ def hear(evidence: Evidence, heard: Heard) -> Evidence:
 def _hear_of_connection(evidence: Evidence, heard: Heard, epoch: int) -> Evidence:
     is_new = epoch > evidence.epoch
     if heard.kind == "state" and heard.state in ("lost", "bye"):
+        if heard.state == "lost":
+            evidence = _lose(evidence, heard.at)
         why = "by Will: the connection broke" if heard.state == "lost" else "said goodbye"
         return _settle(replace(evidence, epoch=epoch), "offline", why, heard.at)
+    if is_new:
+        evidence = _lose(evidence, heard.at)  # the connection before it ended without a goodbye, or its Will is late
     if heard.retained:
         if not is_new:
             return evidence
@@ -151,7 +163,13 @@ def silence(evidence: Evidence, now: datetime, hub_back_at: datetime) -> tuple[E
     if evidence.probes < PROBES:
         return replace(evidence, probes=evidence.probes + 1, probed_at=now), can_ask
     why = f"no heartbeat for {quiet_s:.0f} s" + (f" and {PROBES} pings unanswered" if can_ask else " over HTTP")
-    return _settle(evidence, "offline", why, now), False
+    return _settle(_lose(evidence, now), "offline", why, now), False
+
+
+def calm(evidence: Evidence, now: datetime) -> Evidence:
+    """The evidence of a device that flapped, once it has been quiet for long enough; else unchanged."""
+    before = Unrest(evidence.unrest, evidence.unrest_at, evidence.flapping)
+    return _with_unrest(evidence, flapping.calm(before, now))
 
 
 def end(evidence: Evidence, why: str, now: datetime) -> Evidence:
@@ -164,6 +182,17 @@ def _oversleep(evidence: Evidence, now: datetime) -> Evidence:
     if (now - due).total_seconds() < evidence.heartbeat_s * MISSED_HEARTBEATS:
         return evidence
     return _settle(evidence, "offline", "did not wake when it said it would", now)
+
+
+def _lose(evidence: Evidence, at: datetime) -> Evidence:
+    """Count a loss of the connection, of a device that was taken to be there."""
+    if evidence.verdict not in ("online", "suspect"):
+        return evidence
+    return _with_unrest(evidence, flapping.lose(Unrest(evidence.unrest, evidence.unrest_at, evidence.flapping), at))
+
+
+def _with_unrest(evidence: Evidence, unrest: Unrest) -> Evidence:
+    return replace(evidence, unrest=unrest.weight, unrest_at=unrest.at, flapping=unrest.flapping)
 
 
 def _settle(evidence: Evidence, verdict: Verdict, why: str, now: datetime) -> Evidence:

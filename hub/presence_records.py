@@ -9,7 +9,7 @@ from typing import Any, Final
 from sqlalchemy import text
 from sqlmodel import Session
 
-from hub import feed, outbox
+from hub import feed, outbox, presence_history
 from hub.presence import MISSED_HEARTBEATS, Evidence
 from hub_protocol import messages
 from hub_protocol.topics import Topics
@@ -17,7 +17,7 @@ from hub_protocol.topics import Topics
 _TOPICS: Final = Topics.below_root()
 _FIELDS: Final = (
     "epoch, verdict, why, since, heartbeat_s, last_heard_at, last_hello_at, last_heartbeat_at, asleep_until, probes, "
-    "probed_at, source"
+    "probed_at, source, unrest, unrest_at, flapping"
 )
 
 
@@ -67,8 +67,21 @@ def lock_silent(session: Session, now: datetime, *, after: uuid.UUID | None = No
     return [Known(row[0], row[1], row[2], Evidence(*row[3:])) for row in rows]
 
 
+def lock_flapping(session: Session) -> list[Known]:
+    """Those that flap, locked; rows that others hold are left out, and looked at the next time."""
+    rows = session.execute(
+        text(
+            f"SELECT p.device_id, d.agent_id, d.handle, {_FIELDS} FROM device_presence AS p JOIN devices AS d "
+            "USING (device_id) WHERE p.flapping ORDER BY p.device_id FOR UPDATE OF p SKIP LOCKED"
+        )
+    )
+    return [Known(row[0], row[1], row[2], Evidence(*row[3:])) for row in rows]
+
+
 def save(session: Session, changes: Mapping[uuid.UUID, tuple[Known, Evidence]]) -> None:
-    """Write new evidence for many devices at once; a changed verdict is retained on MQTT and told to open pages."""
+    """Write new evidence for many devices at once; a changed verdict is kept in the history, retained on MQTT and told
+    to open pages.
+    """
     changed = {key: (known, after) for key, (known, after) in changes.items() if after != known.evidence}
     if not changed:
         return
@@ -78,20 +91,29 @@ def save(session: Session, changes: Mapping[uuid.UUID, tuple[Known, Evidence]]) 
             "UPDATE device_presence AS p SET epoch = n.epoch, verdict = n.verdict, why = n.why, since = n.since, "
             "heartbeat_s = n.heartbeat_s, last_heard_at = n.last_heard_at, last_hello_at = n.last_hello_at, "
             "last_heartbeat_at = n.last_heartbeat_at, asleep_until = n.asleep_until, probes = n.probes, "
-            "probed_at = n.probed_at, source = n.source "
+            "probed_at = n.probed_at, source = n.source, unrest = n.unrest, unrest_at = n.unrest_at, "
+            "flapping = n.flapping "
             "FROM unnest(CAST(:ids AS uuid[]), CAST(:epoch AS bigint[]), CAST(:verdict AS text[]), "
             "CAST(:why AS text[]), CAST(:since AS timestamptz[]), CAST(:heartbeat_s AS double precision[]), "
             "CAST(:last_heard_at AS timestamptz[]), CAST(:last_hello_at AS timestamptz[]), "
             "CAST(:last_heartbeat_at AS timestamptz[]), CAST(:asleep_until AS timestamptz[]), "
-            "CAST(:probes AS smallint[]), CAST(:probed_at AS timestamptz[]), CAST(:source AS text[])) "
+            "CAST(:probes AS smallint[]), CAST(:probed_at AS timestamptz[]), CAST(:source AS text[]), "
+            "CAST(:unrest AS double precision[]), CAST(:unrest_at AS timestamptz[]), CAST(:flapping AS boolean[])) "
             f"AS n (device_id, {_FIELDS}) WHERE p.device_id = n.device_id"
         ),
         {"ids": list(changed)}
         | {name: [getattr(one, name) for one in evidence] for name in _FIELDS.replace(" ", "").split(",")},
     )
+    presence_history.record(
+        session,
+        [
+            presence_history.Change(known.device_id, known.agent_id, _drawn_at(known.evidence, after), after)
+            for known, after in changed.values()
+            if (after.verdict, after.epoch) != (known.evidence.verdict, known.evidence.epoch)
+        ],
+    )
     for known, after in changed.values():
-        before = known.evidence
-        if (after.verdict, after.why, after.epoch) != (before.verdict, before.why, before.epoch):
+        if _told_of(after) != _told_of(known.evidence):
             _tell(session, known, after)
 
 
@@ -108,13 +130,31 @@ def facts(device_id: uuid.UUID, handle: str, evidence: Evidence) -> dict[str, An
         "bound_s": evidence.bound_s,
         "epoch": evidence.epoch,
         "source": evidence.source,
+        "flapping": evidence.flapping,
     }
+
+
+def _drawn_at(before: Evidence, after: Evidence) -> datetime:
+    """When the verdict was drawn: a new connection of a device that was online already began when it was heard."""
+    at = after.last_heard_at if after.verdict == before.verdict else after.since
+    assert at is not None  # noqa: S101  (every verdict that was drawn has its time)
+    return at
+
+
+def _told_of(evidence: Evidence) -> tuple[object, ...]:
+    return evidence.verdict, evidence.why, evidence.epoch, evidence.flapping
 
 
 def _tell(session: Session, known: Known, after: Evidence) -> None:
     assert after.since is not None  # noqa: S101  (every verdict that was drawn has its time)
     verdict = messages.Presence(
-        after.verdict, after.since, after.why, after.epoch, round(after.bound_s, 1), after.last_heard_at
+        after.verdict,
+        after.since,
+        after.why,
+        after.epoch,
+        round(after.bound_s, 1),
+        after.last_heard_at,
+        after.flapping,
     )
     outbox.retain(session, _TOPICS.presence(known.handle), verdict, device_id=known.device_id)
     feed.tell(session, known.agent_id, "presence", "presence.updated", facts(known.device_id, known.handle, after))

@@ -19,6 +19,7 @@ from hub import (
     idempotency,
     outbox,
     presence,
+    presence_history,
     presence_records,
 )
 from hub.access import credentials, traffic
@@ -30,6 +31,8 @@ from hub_protocol.topics import Topics
 log = structlog.get_logger(__name__)
 
 TIDY_EVERY_S: Final = 600.0
+# How often it is written down that the hub is there, and looked whether who flapped has come to rest.
+WATCH_EVERY: Final = timedelta(seconds=5)
 # Devices judged in one transaction.
 PAGE: Final = 500
 FEED_KEPT: Final = timedelta(days=1)
@@ -50,6 +53,7 @@ class Sweeper:
         self._hub_back_at = hub_back_at
         self._stopping = threading.Event()
         self._swept_at = self._able_since = datetime.now(UTC)
+        self._watched_at: datetime | None = None
 
     def stop(self) -> None:
         self._stopping.set()
@@ -79,6 +83,11 @@ class Sweeper:
         back_at = self._hub_back_at()
         if back_at is None:
             return  # who cannot hear must not judge silence
+        if self._watched_at is None or not timedelta() <= now - self._watched_at < WATCH_EVERY:
+            self._watched_at = now
+            with self._database.transaction() as session:
+                presence_history.watch(session, now)
+                calm(session, now)
         after: uuid.UUID | None = None
         while True:
             with self._database.transaction() as session:
@@ -111,6 +120,12 @@ def judge(
     return silent[-1].device_id if len(silent) == PAGE else None
 
 
+def calm(session: Session, now: datetime) -> None:
+    """Take back the word that a device flaps, of those that have been quiet for long enough."""
+    flapping = presence_records.lock_flapping(session)
+    presence_records.save(session, {known.device_id: (known, presence.calm(known.evidence, now)) for known in flapping})
+
+
 def tidy(session: Session, now: datetime) -> None:
     """Remove what has had its time: old feed entries, credentials of closed pages, ended sessions, links, tokens.
 
@@ -130,6 +145,7 @@ def tidy(session: Session, now: datetime) -> None:
         text("DELETE FROM personal_tokens WHERE expires_at < :before"), {"before": now - timedelta(days=30)}
     )
     enrolment_decisions.forget(session, now - CODES_KEPT)
+    presence_history.forget(session, now - presence_history.KEPT)
     idempotency.forget(session, now - idempotency.KEPT)
     traffic.forget(session, now - TRAFFIC_KEPT)
     log.debug("sweeper.tidied", feed_entries=removed)

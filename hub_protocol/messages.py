@@ -191,7 +191,8 @@ class Denied(msgspec.Struct, omit_defaults=True):
     `id` is the refused event's, where it could be read. `epoch` is set when the refused message carried one that had
     gone back: it is the device's current one, and the message counts when it is sent again with a higher one.
     `retry_after_s` is set while all that the device says is set aside (it is in quarantine): nothing is refused for
-    good, and what has no receipt is to be sent again after that time.
+    good, and what has no receipt is to be sent again after that time. With `connect` it says that the device will be
+    let in again (its agent is switched off), and how often to try.
     """
 
     action: Literal["connect", "publish", "subscribe", "message"]
@@ -205,12 +206,13 @@ class Denied(msgspec.Struct, omit_defaults=True):
 class Presence(msgspec.Struct, omit_defaults=True):
     """The hub's verdict on a device, with its witness (`why`) and how late it can be at worst (`bound_s`)."""
 
-    presence: Literal["online", "suspect", "offline", "sleeping"]
+    presence: Literal["online", "suspect", "offline", "sleeping", "unknown"]
     since: Time
     why: str
     epoch: Annotated[int, Meta(ge=0, le=MAX_SAFE_INTEGER)]
     bound_s: Seconds
     last_heard_at: Time | None = None
+    flapping: Annotated[bool, Meta(description="it lost its connection again and again lately")] = False
 
 
 class HubStatus(msgspec.Struct):

@@ -14,7 +14,7 @@ from satellite_agent import sources
 from satellite_agent.clock import Clock
 from satellite_agent.commands import Commands
 from satellite_agent.config import Settable
-from satellite_agent.connection import Backoff, Unreachable, connect
+from satellite_agent.connection import Backoff, Refused, Unreachable, connect
 from satellite_agent.epoch import Epochs
 from satellite_agent.outbox import Outbox
 from satellite_agent.receipts import Receipts, Sent
@@ -108,6 +108,12 @@ class Agent:
                     why, at_once = "the hub knows a higher epoch", backoff.attempts == 0
                 except Unreachable as error:
                     why, at_once = str(error), False
+                except Refused as error:
+                    knock_after_s = self.status.knock_after_s
+                    if not error.is_vague or knock_after_s is None:
+                        raise
+                    why, at_once = f"not now: {self.status.last_reason}", False
+                    backoff.at_least(knock_after_s)
                 if time.monotonic() - began >= GOOD_AFTER_S:
                     backoff.reset()
                 if not stopping.is_set():

@@ -38,6 +38,7 @@ from web.pages import (
     integrations,
     join,
     people,
+    remotes,
     spaces,
 )
 from web.security import Guard
@@ -91,6 +92,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(enrolment.public)
     app.include_router(devices.router)
     app.include_router(device_telemetry.router)
+    app.include_router(remotes.router)
     app.include_router(events.router)
     for page in (access_overview, access_roles, access_scopes, access_try, access_denials, access_sessions):
         app.include_router(page.router)

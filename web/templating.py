@@ -30,6 +30,7 @@ class Entry:
 # A further page of the product is one line here.
 NAVIGATION = (
     Entry("Devices", "/devices", "device"),
+    Entry("Remotes", "/remotes", "remote"),
     Entry("Events", "/events", "event"),
     Entry("Spaces", "/spaces", "space"),
     Entry("People", "/people", "people", "member"),

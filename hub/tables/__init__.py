@@ -26,7 +26,16 @@ from hub.tables.delivery import (
     Quarantine,
     RetainedTopic,
 )
-from hub.tables.devices import Command, CommandStep, Credential, Device, DevicePresence, RetiredHandle
+from hub.tables.devices import (
+    Command,
+    CommandStep,
+    Credential,
+    Device,
+    DevicePresence,
+    PresenceChange,
+    PresenceWatch,
+    RetiredHandle,
+)
 from hub.tables.enrolment import ClaimCode, Enrolment
 from hub.tables.groups import BatchSkip, CommandBatch, DeviceConfig, DeviceConfigRevision, DeviceTag
 from hub.tables.identity import (
@@ -109,6 +118,8 @@ __all__ = [
     "Person",
     "PersonalToken",
     "Presence",
+    "PresenceChange",
+    "PresenceWatch",
     "Quarantine",
     "RemoteDeviceMap",
     "RetainedTopic",

@@ -19,6 +19,7 @@ from hub.tables.columns import (
     new_uuid_key,
     numbered,
     of_batch,
+    of_device,
 )
 
 
@@ -93,6 +94,32 @@ class DevicePresence(SQLModel, table=True):
     probed_at: datetime | None = moment()
     source: str = Field(default="mqtt", sa_column_kwargs=default("'mqtt'"))
     hello: dict[str, Any] = Field(default_factory=dict, sa_type=JSON, sa_column_kwargs=EMPTY_OBJECT)
+    unrest: float = Field(default=0.0, sa_column_kwargs=default("0"))
+    unrest_at: datetime | None = moment()
+    flapping: bool = Field(default=False, sa_column_kwargs=FALSE)
+
+
+class PresenceChange(SQLModel, table=True):
+    """A verdict that was drawn; it stood until the device's next one."""
+
+    __tablename__ = "presence_history"
+    __table_args__ = (of_device(),)
+    change_no: int | None = numbered()
+    device_id: uuid.UUID
+    agent_id: uuid.UUID
+    at: datetime = Field(sa_type=TIMESTAMPTZ)
+    verdict: str
+    why: str
+    epoch: int = Field(sa_type=BigInteger)
+
+
+class PresenceWatch(SQLModel, table=True):
+    """A stretch of time in which the hub heard and judged."""
+
+    __tablename__ = "presence_watches"
+    watch_no: int | None = numbered()
+    since: datetime = Field(sa_type=TIMESTAMPTZ)
+    until: datetime = Field(sa_type=TIMESTAMPTZ)
 
 
 class Command(SQLModel, table=True):

@@ -55,7 +55,7 @@ def test_the_lines_of_the_page_work_as_they_stand(instance, page):
     page.goto(f"{instance.web}/devices/new")
     page.get_by_label("Name", exact=True).fill("By hand")
     page.get_by_role("button", name="Add satellite").click()
-    page.locator("details.by-hand summary").click()
+    page.locator("details[data-way='by-hand'] summary").click()
     lines = {
         kind: shlex.split(page.locator(f"#by-hand-{kind}").inner_text())
         for kind in ("listen", "hello", "heartbeat", "event", "reply")

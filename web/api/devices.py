@@ -52,8 +52,9 @@ class DeviceBody(BaseModel):
     revoked_reason: str | None
     needs_enrolment: bool
     token_created_at: datetime | None
-    presence: Literal["online", "suspect", "offline", "sleeping"]
-    source: Literal["mqtt", "http"] = Field(description="how it was heard last")
+    presence: Literal["online", "suspect", "offline", "sleeping", "unknown"]
+    flapping: bool = Field(description="it lost its connection again and again lately")
+    source: Literal["mqtt", "http", "proxy"] = Field(description="how it was heard last")
     why: str = Field(examples=["connected"])
     since: datetime | None
     last_heard_at: datetime | None

@@ -35,7 +35,7 @@ class Heartbeat(BaseModel):
 class Verdict(BaseModel):
     """The hub's verdict and how late it can be at worst."""
 
-    presence: Literal["online", "suspect", "offline", "sleeping"]
+    presence: Literal["online", "suspect", "offline", "sleeping", "unknown"]
     why: str = Field(examples=["heard over HTTP (heartbeat)"])
     since: datetime
     heartbeat_s: float = Field(description="the next one is expected within so many seconds", examples=[60])

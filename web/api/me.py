@@ -31,7 +31,7 @@ class DeviceMe(BaseModel):
     space: str | None = Field(examples=["Hall"])
     scopes: list[str] = Field(description="as they were given", examples=[["events:*", "presence:write"]])
     may: list[str] = Field(description="what they amount to", examples=[["events:read", "events:write"]])
-    presence: Literal["online", "suspect", "offline", "sleeping"]
+    presence: Literal["online", "suspect", "offline", "sleeping", "unknown"]
     token_created_at: datetime | None
 
 

@@ -16,7 +16,7 @@ from hub.settings import Settings
 from hub_protocol.errors import BadName
 from hub_protocol.topics import Topics, check_handle
 from web.dependencies import AdminAgent, AgentContext, CurrentAgent, CurrentVisitor, Db, Now, WebSettings
-from web.pages import device_words, enrolment
+from web.pages import device_words, enrolment, snippets
 from web.pages.ids import parse_ids
 from web.templating import local_url, redirect, render
 
@@ -36,7 +36,7 @@ def overview(request: Request, current: CurrentAgent, session: Db, now: Now, tag
     return render(
         request,
         "devices.html",
-        rows=_rows(found, now),
+        rows=rows_of(found, now),
         rev=rev,
         can_change=can_change(current),
         tag=tag,
@@ -46,9 +46,17 @@ def overview(request: Request, current: CurrentAgent, session: Db, now: Now, tag
 
 
 @router.get("/rows")
-def rows(request: Request, ids: str, current: CurrentAgent, session: Db, now: Now, tag: Tag = "") -> Response:
+def rows(
+    request: Request,
+    ids: str,
+    current: CurrentAgent,
+    session: Db,
+    now: Now,
+    tag: Tag = "",
+    remotes: bool = False,  # noqa: FBT001, FBT002  (a parameter of the address)
+) -> Response:
     """The rows of several satellites, by their ids with commas between; those of others are left out."""
-    return _fragment(request, current, session, now, parse_ids(ids), tag=tag)
+    return _fragment(request, current, session, now, parse_ids(ids), tag=tag, remotes=remotes)
 
 
 @router.get("/new")
@@ -111,7 +119,7 @@ def add(
         return _form(request, session, current, values=values, errors={error.field: error.message})
     session.flush()
     view = devices.view(session, current.agent_id, added.device.device_id)
-    return _token_page(request, settings, view, added.token, rev=rev, now=now, is_new=True)
+    return token_page(request, settings, view, added.token, rev=rev, now=now, is_new=True)
 
 
 @router.get("/{device_id}/row")
@@ -166,7 +174,7 @@ def rotate(
     token = devices.rotate(session, device, by=visitor.label)
     session.flush()
     view = devices.view(session, current.agent_id, device_id)
-    return _token_page(request, settings, view, token, rev=rev, now=now, is_new=False)
+    return token_page(request, settings, view, token, rev=rev, now=now, is_new=False)
 
 
 @router.post("/{device_id}/revoke", response_model=None)
@@ -187,16 +195,23 @@ def revoke(
     return {"device_id": str(device_id), "message": message}
 
 
-def _rows(found: list[DeviceView], now: datetime) -> list[device_words.Row]:
+def rows_of(found: list[DeviceView], now: datetime) -> list[device_words.Row]:
     return [device_words.row(device, now) for device in found]
 
 
 def _fragment(
-    request: Request, current: AgentContext, session: Session, now: datetime, ids: list[uuid.UUID], *, tag: str = ""
+    request: Request,
+    current: AgentContext,
+    session: Session,
+    now: datetime,
+    ids: list[uuid.UUID],
+    *,
+    tag: str = "",
+    remotes: bool = False,
 ) -> Response:
     rev = feed.revision(session, current.agent_id)
-    found = devices.overview(session, current.agent_id, ids, tag=tag or None)
-    return render(request, "device_rows.html", rows=_rows(found, now), rev=rev, can_change=can_change(current))
+    found = devices.overview(session, current.agent_id, ids, tag=tag or None, remotes=remotes)
+    return render(request, "device_rows.html", rows=rows_of(found, now), rev=rev, can_change=can_change(current))
 
 
 def _form(
@@ -219,9 +234,12 @@ def _form(
     )
 
 
-def _token_page(
+def token_page(
     request: Request, settings: Settings, view: DeviceView, token: str, *, rev: int, now: datetime, is_new: bool
 ) -> Response:
+    """The one sight of a token, with all that is pasted into a device."""
+    # Whatever spoke with an older token had a lower one: the present in seconds is always ahead.
+    epoch = int(now.timestamp())
     return render(
         request,
         "device_token.html",
@@ -233,8 +251,9 @@ def _token_page(
         port=settings.device_mqtt_port,
         tls=settings.tls_cert_file is not None,
         topics=Topics(settings.root),
-        # Whatever spoke with an older token had a lower one: the present in seconds is always ahead.
-        epoch=int(now.timestamp()),
+        epoch=epoch,
+        snippets=snippets.of_device(settings, view.handle, token, epoch),
+        is_remote=view.metadata.get("is_remote") is True,
     )
 
 

@@ -1,6 +1,6 @@
 // The chip of macros.html, changed in place.
 
-const PRESENCE = { online: "good", suspect: "warn", offline: "bad", sleeping: "calm" };
+const PRESENCE = { online: "good", suspect: "warn", offline: "bad", sleeping: "calm", unknown: "info" };
 
 /** Give a chip another tone (good, warn, bad, calm, info, busy) and label. */
 export function setChip(element, tone, label, title = "") {

@@ -39,6 +39,7 @@ function showPresence(element, item) {
   for (const holder of element.querySelectorAll("[data-field=presence]")) {
     setPresence(holder.querySelector(".chip"), item.presence, item.why);
   }
+  for (const word of element.querySelectorAll("[data-field=flapping]")) word.hidden = !item.flapping;
   setText(element, "why", item.why);
   setText(element, "source", item.source === "http" ? "HTTP" : "MQTT");
   setText(element, "epoch", String(item.epoch));

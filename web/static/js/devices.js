@@ -15,8 +15,8 @@ const fetchWanted = throttled(async () => {
   const ids = [...wanted].slice(0, ROWS_PER_REQUEST);
   for (const id of ids) wanted.delete(id);
   try {
-    const tag = document.getElementById("device-table").dataset.tag;
-    const query = new URLSearchParams(tag ? { ids: ids.join(","), tag } : { ids: ids.join(",") });
+    const { tag, remotes } = document.getElementById("device-table").dataset;
+    const query = new URLSearchParams({ ids: ids.join(","), ...(tag && { tag }), ...(remotes && { remotes }) });
     const missing = new Set(ids);
     for (const row of await fetchRows(withAgent(`/devices/rows?${query}`))) {
       missing.delete(row.dataset.device);
