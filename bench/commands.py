@@ -173,7 +173,7 @@ def run(broker: str, count: int) -> tuple[list[float], list[float]]:
             database = Database(url)
             with database.transaction() as session:
                 credentials.set_hub_password(session, HUB_PASSWORD)
-            with running(broker, url, folder) as port, hub(url, port, folder):
+            with running(broker, url, folder) as (port, _), hub(url, port, folder):
                 found = measure(database, port, count)
             database.close()
             return found

@@ -159,7 +159,7 @@ def main() -> None:
                     ).token
                     for handle in ("porch", "attic", "bare")
                 }
-            with running("embedded", url, folder) as port, hub(url, port, folder):
+            with running("embedded", url, folder) as (port, _), hub(url, port, folder):
                 rows = measure(port, tokens, folder, options.seconds)
             database.close()
         finally:
