@@ -86,6 +86,10 @@ def test_a_satellite_reports_for_what_cannot_speak_and_its_silence_is_not_held_a
     expect(presence).to_contain_text("unknown")
     expect(because).to_contain_text("near-the-printer, which checks it, is offline: by Will")
     assert instance.devices()["printer"].presence == "unknown"
+    # Its history has grown with each verdict, without anybody having loaded the page again.
+    page.locator("[data-part=history] summary").click()
+    expect(page.locator("[data-part=history] tbody tr").first).to_contain_text("near-the-printer, which checks it")
+    assert page.locator("[data-part=history] tbody tr").count() >= 5
     page.goto(f"{instance.web}/remotes")
     row = page.locator("tr[data-handle='printer']")
     expect(row.locator("[data-field=presence]")).to_contain_text("unknown")

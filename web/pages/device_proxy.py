@@ -16,7 +16,7 @@ from web.templating import local_url, redirect
 
 router = APIRouter(prefix="/devices")
 
-KINDS: Final = (("network", "a network address takes a connection"), ("serial", "a serial port opens"))
+KINDS: Final = (("network", "an address takes a connection"), ("serial", "a serial port opens"))
 
 
 @dataclass
