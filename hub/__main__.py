@@ -162,7 +162,6 @@ class Hub:
             self._client.send(Message(_TOPICS.denied(handle), encode(denied), qos=0))
         self._pulse.hear(outcome.heard)
         self._live_samples.take(outcome.samples)
-        self._publisher.wake()
 
 
 def main() -> int:

@@ -138,13 +138,15 @@ def _write(session: Session, agent_id: uuid.UUID, told: list[tuple[str, str, lis
         {"agent": agent_id, "n": len(told)},
     ).scalar_one()
     now = datetime.now(UTC)
+    entries = []
     for rev, (feed, kind, items) in enumerate(told, start=last - len(told) + 1):
         message = Feed(kind, str(agent_id), rev, now, items)
-        session.execute(
-            text(
-                "INSERT INTO feed_entries (agent_id, rev, feed, message, at) "
-                "VALUES (:agent, :rev, :feed, CAST(:message AS jsonb), :at)"
-            ),
-            {"agent": agent_id, "rev": rev, "feed": feed, "message": encode(message).decode(), "at": now},
-        )
+        entries.append({"rev": rev, "feed": feed, "message": msgspec.Raw(encode(message))})
         outbox.enqueue(session, _TOPICS.feed(str(agent_id), feed), message)
+    session.execute(
+        text(
+            "INSERT INTO feed_entries (agent_id, rev, feed, message, at) SELECT :agent, rev, feed, message, :at "
+            "FROM json_to_recordset(CAST(:entries AS json)) AS n (rev bigint, feed text, message jsonb)"
+        ),
+        {"agent": agent_id, "at": now, "entries": msgspec.json.encode(entries).decode()},
+    )

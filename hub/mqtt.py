@@ -14,7 +14,7 @@ import structlog
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
-from hub import pinned
+from hub import pinned, read_ahead
 from hub.errors import HubError
 from hub.inbox.envelope import Incoming
 from hub.outbox import Message
@@ -71,7 +71,7 @@ class HubClient:
         self._generation = 0
         self._lock = threading.Lock()
         self._unwatched = threading.Event()
-        client = paho.Client(
+        client = read_ahead.Client(
             CallbackAPIVersion.VERSION2,
             client_id=HUB_USERNAME,
             clean_session=False,

@@ -69,7 +69,7 @@ def event(
         space_id=space_id,
         message_id=message_id,
         type=type,
-        payload=encoded,
+        payload=payload,
         epoch=epoch,
         seq=seq,
         happened_at=happened_at,

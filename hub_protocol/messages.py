@@ -205,7 +205,8 @@ class Denied(msgspec.Struct, omit_defaults=True):
     `id` is the refused event's, where it could be read. `epoch` is set when the refused message carried one that had
     gone back: it is the device's current one, and the message counts when it is sent again with a higher one.
     `retry_after_s` is set while all that the device says is set aside (it is in quarantine): nothing is refused for
-    good, and what has no receipt is to be sent again after that time.
+    good, and what has no receipt is to be sent again after that time. With `connect` it says that the device will be
+    let in again (its agent is switched off), and how often to try.
     """
 
     action: Literal["connect", "publish", "subscribe", "message"]

@@ -7,7 +7,6 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -19,6 +18,7 @@ from hub_protocol.errors import ProtocolError
 from satellite_agent import __version__, control, daemon, enrol, settings
 from satellite_agent.connection import Refused
 from satellite_agent.doctor import examine
+from satellite_agent.flags import shared
 from satellite_agent.installing import install, uninstall
 from satellite_agent.logs import log_to_file, log_to_stderr, printable
 from satellite_agent.outbox import OutboxError
@@ -58,38 +58,6 @@ class _Group(click.Group):
             _leave(str(error), EXIT_USAGE)
         except (StateError, ServiceError, OutboxError, sqlite3.Error, OSError) as error:
             _leave(str(error), EXIT_FAULT)
-
-
-def _shared(command: Callable[..., None]) -> Callable[..., None]:
-    """The flags that all commands know; each is also a variable MARVAIN_SATELLITE_<NAME> and a key of the TOML file."""
-    options = (
-        click.option(
-            "--hub", metavar="URL", help="Address of the hub: mqtt://host:1883, mqtts://, ws://host/mqtt, wss://."
-        ),
-        click.option(
-            "--token",
-            metavar="TOKEN",
-            help="The device's token. Other users of this machine can see it in `ps`: prefer --token-file or the "
-            "variable MARVAIN_SATELLITE_TOKEN.",
-        ),
-        click.option("--token-file", metavar="FILE", help="A file that holds the token alone."),
-        click.option(
-            "--ca-file", metavar="FILE", help="Certificate authority for mqtts:// and wss:// (default: the system's)."
-        ),
-        click.option("--mqtt-version", metavar="VERSION", help="3.1.1 (default) or 5."),
-        click.option("--root", metavar="TOPIC", help="Root of the hub's topics (default: marvain/v1)."),
-        click.option("--state-dir", metavar="DIR", help="Where epoch, outbox and control socket are kept."),
-        click.option("--heartbeat", metavar="SECONDS", help="Until the hub says otherwise (default: 15)."),
-        click.option("--log-level", metavar="LEVEL", help="debug, info (default), warning or error."),
-        click.option(
-            "--config",
-            type=click.Path(path_type=Path, dir_okay=False),
-            help="TOML file with any of these settings (or MARVAIN_SATELLITE_CONFIG).",
-        ),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
 
 
 @click.group(
@@ -151,7 +119,7 @@ def enrol_(
 
 
 @main.command()
-@_shared
+@shared
 def run(config: Path | None, **flags: str | None) -> None:
     """Stay connected to the hub until stopped.
 
@@ -171,7 +139,7 @@ def run(config: Path | None, **flags: str | None) -> None:
 
 
 @main.command()
-@_shared
+@shared
 @click.argument("event_type", metavar="TYPE")
 @click.argument("payload", default="{}")
 @click.option("--space", help="Where it happened, when not at the device's own place.")
@@ -220,7 +188,7 @@ def send(
 
 # A value may be negative, which is no flag.
 @main.command(context_settings={"ignore_unknown_options": True})
-@_shared
+@shared
 @click.argument("stream")
 @click.argument("value", type=float)
 def telemetry(config: Path | None, stream: str, value: float, **flags: str | None) -> None:
@@ -244,7 +212,7 @@ def telemetry(config: Path | None, stream: str, value: float, **flags: str | Non
 
 
 @main.command()
-@_shared
+@shared
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def status(config: Path | None, as_json: bool, **flags: str | None) -> None:  # noqa: FBT001 - click passes it by name
     """Show the running satellite: connection, epoch, backlog, what the hub said last.
@@ -269,7 +237,7 @@ def status(config: Path | None, as_json: bool, **flags: str | None) -> None:  # 
 
 
 @main.command()
-@_shared
+@shared
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each part.")
 def doctor(config: Path | None, as_json: bool, **flags: str | None) -> None:  # noqa: FBT001 - click passes it by name
     """Look at config, disk, outbox, the way to the hub, log-in and clock, and say what to do.

@@ -15,7 +15,7 @@ from satellite_agent.checks import Checks
 from satellite_agent.clock import Clock
 from satellite_agent.commands import Commands
 from satellite_agent.config import Settable
-from satellite_agent.connection import Backoff, Unreachable, connect
+from satellite_agent.connection import Backoff, Refused, Unreachable, connect
 from satellite_agent.epoch import Epochs
 from satellite_agent.outbox import Outbox
 from satellite_agent.receipts import Receipts, Sent
@@ -25,6 +25,7 @@ from satellite_agent.session import Parts, Session
 from satellite_agent.settings import Settings
 from satellite_agent.sources import Sources
 from satellite_agent.status import Status
+from satellite_agent.undated import Undated
 from satellite_agent.verbs import cancel, config, ping, registry
 from satellite_agent.verbs.table import Table
 
@@ -87,6 +88,7 @@ class Agent:
             reserve=reserve,
             commands=commands,
             clock=clock,
+            undated=Undated(clock, self.outbox, self.samples),
             status=self.status,
             receipts=Receipts(),
             started=time.monotonic(),
@@ -110,6 +112,12 @@ class Agent:
                     why, at_once = "the hub knows a higher epoch", backoff.attempts == 0
                 except Unreachable as error:
                     why, at_once = str(error), False
+                except Refused as error:
+                    knock_after_s = self.status.knock_after_s
+                    if not error.is_vague or knock_after_s is None:
+                        raise
+                    why, at_once = f"not now: {self.status.last_reason}", False
+                    backoff.at_least(knock_after_s)
                 if time.monotonic() - began >= GOOD_AFTER_S:
                     backoff.reset()
                 if not stopping.is_set():
@@ -142,14 +150,18 @@ class Agent:
 
     def send(self, event_type: str, payload: dict[str, Any], space: str | None = None) -> str:
         """Put an event into the outbox and return its id; raises `ProtocolError` or `OutboxError`."""
-        event_id = self.outbox.add_event(event_type, payload, at=self._parts.clock.now(), space=space)
+        at = self._parts.clock.now()
+        event_id = self.outbox.add_event(event_type, payload, at=at, space=space)
+        if not self._parts.clock.is_known:
+            self._parts.undated.note("event", self.outbox.seq_of(event_id), at)
         self._parts.receipts.expect(event_id)
         self._parts.to_send.set()
         return event_id
 
     def measure(self, stream: str, value: float) -> None:
         """Take a sample, of now; raises `ProtocolError` or `OutboxError`."""
-        self.samples.add(stream, value, self._parts.clock.now())
+        at = self._parts.clock.now()
+        self._parts.undated.note("sample", self.samples.add(stream, value, at), at)
         self._parts.measured.set()
 
     async def answer(self, event_id: str, timeout_s: float) -> Sent:

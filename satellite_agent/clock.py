@@ -32,6 +32,11 @@ class Clock:
             return datetime.now(UTC)
         return self._hub_now + timedelta(seconds=_ticks() - self._learned_at)
 
+    @staticmethod
+    def ticks() -> float:
+        """Seconds of a clock that nobody sets and that goes on while the machine sleeps."""
+        return _ticks()
+
     @property
     def is_known(self) -> bool:
         return self._known.is_set()

@@ -34,10 +34,20 @@ _FOR_GOOD: Final = {
     135: "not authorized: the token is not accepted, or the device may not connect",
     138: "the broker has banned this device",
 }
+_VAGUE: Final = (5, 135)
+# Whatever the hub says, it is asked again so often.
+_LONGEST_KNOCK_S: Final = 900.0
 
 
 class Refused(Exception):
-    """The broker refused the connection for good; the message says why."""
+    """The broker refused the connection for good; the message says why.
+
+    `is_vague`: it may be about the token or about leave to connect, and the broker does not tell which.
+    """
+
+    def __init__(self, message: str, *, is_vague: bool = False) -> None:
+        super().__init__(message)
+        self.is_vague = is_vague
 
 
 class Unreachable(Exception):
@@ -74,9 +84,9 @@ async def connect(settings: Settings, topics: Topics, epoch: int) -> AsyncIterat
     except aiomqtt.MqttError as error:
         # After a silent broker the socket is still open, and a late CONNACK would make it a second connection of ours.
         client._client.disconnect()  # noqa: SLF001 - aiomqtt has no way to give up an attempt
-        reason = _FOR_GOOD.get(_code(error))
-        if reason is not None:
-            raise Refused(reason) from None
+        code = _code(error)
+        if code in _FOR_GOOD:
+            raise Refused(_FOR_GOOD[code], is_vague=code in _VAGUE) from None
         raise Unreachable(_text(error)) from None
     except (OSError, ValueError) as error:  # a name that is no host name is a UnicodeError, thus a ValueError
         raise Unreachable(str(error)) from None
@@ -98,11 +108,17 @@ class Backoff:
         self._first_s = first_s
         self._longest_s = longest_s
         self.attempts = 0
+        self._least_s = 0.0
+
+    def at_least(self, seconds: float) -> None:
+        """Let the next wait be so long, or half as long again."""
+        self._least_s = min(max(seconds, 1.0), _LONGEST_KNOCK_S)
 
     def next(self) -> float:
         bound = min(self._longest_s, self._first_s * 2 ** min(self.attempts, 32))
         self.attempts += 1
-        return random.uniform(0, bound)  # noqa: S311 - to spread load, not to keep a secret
+        least, self._least_s = self._least_s, 0.0
+        return least + random.uniform(0, max(bound, least / 2))  # noqa: S311 - to spread load, not to keep a secret
 
     def reset(self) -> None:
         self.attempts = 0

@@ -113,6 +113,19 @@ class Outbox:
         )
         return [Row(*row) for row in found]
 
+    def redate(self, seq: int, at: datetime) -> None:
+        """An event that waits happened at another time than it says."""
+        row = self.at(seq)
+        if row is not None and row.kind == "event":
+            event = msgspec.json.decode(row.body, type=Event)
+            body = encode(msgspec.structs.replace(event, at=at))
+            self._db.execute("UPDATE outbox SET body = ? WHERE seq = ?", (body, seq))
+            self._bytes += len(body) - len(row.body)
+
+    def seq_of(self, message_id: str) -> int:
+        """The place of a message that waits."""
+        return int(self._db.execute("SELECT seq FROM outbox WHERE id = ?", (message_id,)).fetchone()[0])
+
     def at(self, seq: int) -> Row | None:
         row = self._db.execute("SELECT seq, id, kind, name, body FROM outbox WHERE seq = ?", (seq,)).fetchone()
         return Row(*row) if row else None

@@ -36,18 +36,21 @@ class Samples:
     def backlog(self) -> int:
         return self._rows
 
-    def add(self, stream: str, value: float, at: datetime) -> None:
-        """Keep a sample. Raises `BadName`, `Malformed` for a bad one and `OutboxError` when the disk takes none."""
+    def add(self, stream: str, value: float, at: datetime) -> int:
+        """Keep a sample and return its number.
+
+        Raises `BadName`, `Malformed` for a bad one and `OutboxError` when the disk takes none.
+        """
         check_level(stream, "stream")
         decode("telemetry", encode(Sample(at, value)))  # asks the hub's own rules
         row = (stream, (at - _EPOCH) // _MICROSECOND, value)
         try:
             try:
-                self._insert(row)
+                return self._insert(row)
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode != sqlite3.SQLITE_FULL or not self.shed():
                     raise
-                self._insert(row)
+                return self._insert(row)
         except sqlite3.OperationalError as error:  # a full or broken disk
             raise OutboxError(f"the sample cannot be written: {error}") from None
 
@@ -87,15 +90,20 @@ class Samples:
         self._rows -= gone
         return gone
 
-    def _insert(self, row: tuple[str, int, float]) -> None:
+    def redate(self, seq: int, at: datetime) -> None:
+        """A sample that waits was measured at another time than it says."""
+        self._db.execute("UPDATE sample SET at_us = ? WHERE seq = ?", ((at - _EPOCH) // _MICROSECOND, seq))
+
+    def _insert(self, row: tuple[str, int, float]) -> int:
         excess = max(0, self._rows + 1 - self._max_rows)
         with transaction(self._db):
-            self._db.execute("INSERT INTO sample (stream, at_us, value) VALUES (?, ?, ?)", row)
+            seq = self._db.execute("INSERT INTO sample (stream, at_us, value) VALUES (?, ?, ?)", row).lastrowid
             if excess:
                 self._db.execute(
                     "DELETE FROM sample WHERE seq IN (SELECT seq FROM sample ORDER BY seq LIMIT ?)", (excess,)
                 )
         self._rows += 1 - excess
+        return seq or 0
 
     def _forget(self, before: datetime) -> None:
         limit = (before - _EPOCH) // _MICROSECOND

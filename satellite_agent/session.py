@@ -34,6 +34,7 @@ from satellite_agent.samples import Samples
 from satellite_agent.samples import wire as wire_samples
 from satellite_agent.settings import Settings
 from satellite_agent.status import Status
+from satellite_agent.undated import Undated
 from satellite_agent.verbs.table import Table
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ class Parts:
     reserve: Reserve
     commands: Commands
     clock: Clock
+    undated: Undated
     status: Status
     receipts: Receipts
     started: float
@@ -294,6 +296,7 @@ class Session:
         if welcome.epoch != self._epoch:
             return  # the answer to an earlier connection
         ahead = self._parts.clock.learn(welcome.now)
+        self._parts.undated.date()
         if abs(ahead) > TOLERANCE:
             log.warning("this clock is %.0f s ahead of the hub's; deadlines go by the hub's", ahead.total_seconds())
         if welcome.heartbeat_s != self._heartbeat_s:

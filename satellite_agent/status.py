@@ -3,8 +3,8 @@
 import contextlib
 import os
 import sqlite3
-from datetime import UTC, datetime
-from typing import Any, Literal
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -16,6 +16,10 @@ from satellite_agent.settings import Settings
 Connection = Literal["connecting", "connected", "online", "waiting", "stopped"]
 
 
+# So long a word of the hub's that a device will be let in again is believed.
+STILL_SAID: Final = timedelta(days=30)
+
+
 class LastDenied(msgspec.Struct):
     """The last thing the hub refused, kept on disk so that it still explains a refusal after a restart."""
 
@@ -23,6 +27,7 @@ class LastDenied(msgspec.Struct):
     topic: str
     reason: str
     at: datetime
+    retry_after_s: float | None = None
 
 
 class Status:
@@ -55,7 +60,21 @@ class Status:
         self._enter("stopped")
 
     def denied(self, denied: Denied) -> None:
-        self._keep(LastDenied(denied.action, denied.topic[:300], denied.reason[:500], datetime.now(UTC)))
+        now = datetime.now(UTC)
+        self._keep(LastDenied(denied.action, denied.topic[:300], denied.reason[:500], now, denied.retry_after_s))
+
+    @property
+    def last_reason(self) -> str:
+        """Why the hub refused something last."""
+        return self.last_denied.reason if self.last_denied is not None else ""
+
+    @property
+    def knock_after_s(self) -> float | None:
+        """When to try again after a refusal, where the hub said that it will let this device in again later."""
+        last = self.last_denied
+        if last is None or last.action != "connect" or datetime.now(UTC) - last.at > STILL_SAID:
+            return None
+        return last.retry_after_s
 
     def as_json(self, backlog: int, samples: int) -> dict[str, Any]:
         return {

@@ -110,7 +110,7 @@ LIMITS: Final[dict[Kind, Limits]] = {
         routes=100,
     ),
     "hub": Limits(
-        window=2_000,
+        window=4_000,
         queue_messages=200_000,
         queue_bytes=512 * 1024**2,
         out_bytes=64 * 1024**2,

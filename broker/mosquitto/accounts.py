@@ -13,7 +13,7 @@ from sqlmodel import Session
 
 from hub.access import principals
 from hub.access.grants import Action, Grant
-from hub.access.principals import Principal
+from hub.access.principals import INTEGRATION_PREFIX, Principal
 
 # What is ours at a broker that others use too: roles by their prefix, clients by their text name.
 ROLE_PREFIX: Final = "marvain."
@@ -55,7 +55,8 @@ class Account:
     """A principal as the plugin is to hold it. `mark` says, without telling it, which secret counts.
 
     `acls` are all its rules; `shared` tells by the plugin's role which of them all bearers of a role have alike, `kept`
-    which it has, too, from elsewhere.
+    which it has, too, from elsewhere. `is_suspended`: its agent is switched off. It has no rules and is not let in, and
+    its client stays all the same: the plugin has its secret, and nobody could tell it again.
     """
 
     username: str
@@ -66,6 +67,7 @@ class Account:
     principal: Principal
     shared: Mapping[str, frozenset[Acl]] = field(default_factory=dict)
     kept: frozenset[Acl] = frozenset()
+    is_suspended: bool = False
 
     @property
     def role(self) -> str:
@@ -150,7 +152,12 @@ def _kept_of(principal: Principal) -> frozenset[Acl]:
 
 
 def load(session: Session, usernames: Collection[str] | None, root: str, now: datetime) -> dict[str, Account]:
-    """The accounts of these names that count now, or everybody's."""
+    """The accounts of these names that count now, or everybody's; those of agents that are off are suspended.
+
+    At the beginning of a transaction: all of it is of one moment, so that nobody is taken for gone who is being
+    switched on or off just now.
+    """
+    session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
     found = principals.load_many(session, None if usernames is None else list(usernames), root, now)
     rows = session.execute(
         text(
@@ -173,7 +180,33 @@ def load(session: Session, usernames: Collection[str] | None, root: str, now: da
                 shared_of(principal),
                 _kept_of(principal),
             )
-    return accounts
+    return accounts | _suspended(session, usernames, root)
+
+
+def _suspended(session: Session, usernames: Collection[str] | None, root: str) -> dict[str, Account]:
+    rows = session.execute(
+        text(
+            "WITH off AS (SELECT d.handle AS username, 'device' AS kind FROM devices d JOIN agents a USING (agent_id)"
+            " WHERE a.disabled AND a.deleted_at IS NULL AND d.revoked_at IS NULL AND d.deleted_at IS NULL"
+            " UNION ALL SELECT :prefix || i.handle, 'integration' FROM integrations i JOIN agents a USING (agent_id)"
+            " WHERE a.disabled AND a.deleted_at IS NULL AND i.revoked_at IS NULL)"
+            " SELECT c.username, c.credential_id, c.hash, off.kind FROM off JOIN credentials AS c USING (username)"
+            " WHERE c.replaced_at IS NULL AND (:all OR c.username = ANY(:names))"
+        ),
+        {"prefix": INTEGRATION_PREFIX, "all": usernames is None, "names": list(usernames or ())},
+    )
+    return {
+        row.username: Account(
+            row.username,
+            mark_of(row.hash),
+            frozenset(),
+            row.hash,
+            row.credential_id,
+            Principal(row.username, row.kind, (), root),
+            is_suspended=True,
+        )
+        for row in rows
+    }
 
 
 def acls_as_json(acls: Iterable[Acl]) -> list[dict[str, Any]]:

@@ -63,6 +63,7 @@ def of_account(account: Account) -> Seen:
         mark=account.mark,
         client_id=name,
         roles=tuple(sorted((account.role, *borne))),
+        is_disabled=account.is_suspended,
         acls=account.own(borne),
     )
 
@@ -87,6 +88,8 @@ def mend(
         return Mend(after=seen, is_foreign=True)
     if account is None:
         return _remove(username, seen)
+    if account.is_suspended:
+        return _suspend(account, seen, secret)
     return _bring(account, seen, secret, shared or {}, is_away=is_away)
 
 
@@ -129,6 +132,26 @@ def _remove(username: str, seen: Seen | None) -> Mend:
         done.kicks = True
     if seen.acls is not None:
         done.commands.append({"command": "deleteRole", "rolename": role_of(username)})
+    return done
+
+
+def _suspend(account: Account, seen: Seen | None, secret: str | None) -> Mend:
+    """Let it in no more and take all rules from it, and keep its client with its secret."""
+    done = Mend(after=seen)
+    if seen is None:
+        return done
+    done.commands += _own(account.role, frozenset(), seen.acls)
+    done.after = replace(seen, acls=frozenset())
+    if not seen.is_client:
+        return done
+    if seen.mark != account.mark and secret is not None:
+        given = {"password": secret, "textdescription": account.mark}
+        done.commands.append({"command": "modifyClient", "username": seen.username, **given})
+        done.after = replace(done.after, mark=account.mark)
+    if not seen.is_disabled:
+        done.kicks = True
+        done.commands.insert(0, {"command": "disableClient", "username": seen.username})
+        done.after = replace(done.after, is_disabled=True)
     return done
 
 

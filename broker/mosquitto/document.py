@@ -46,7 +46,8 @@ def render(accounts: Iterable[Account], root: str, admins: dict[str, str]) -> by
         texts = {"textname": TEXT_NAME, "textdescription": account.mark}
         borne = account.worth_sharing
         shared |= {role: account.shared[role] for role in borne}
-        clients.append(bound | secret | texts | {"roles": roles_as_json(account.role, borne)})
+        state = {"disabled": True} if account.is_suspended else {}
+        clients.append(bound | secret | texts | state | {"roles": roles_as_json(account.role, borne)})
         roles.append({"rolename": account.role, "acls": acls_as_json(account.own(borne))})
     roles += [{"rolename": role, "acls": acls_as_json(acls)} for role, acls in sorted(shared.items())]
     for username, password in admins.items():

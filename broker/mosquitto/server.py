@@ -31,7 +31,8 @@ STOP_TIMEOUT_S: Final = 8.0
 _LEAST_PACKET: Final = 256 * 1024
 _QUEUED_MESSAGES: Final = 20_000
 _QUEUED_BYTES: Final = 64 * 1024**2
-_INFLIGHT: Final = 256
+# While the hub stores some, the next are on their way to it.
+_INFLIGHT: Final = 4_000
 _LOG_BYTES: Final = 2**20
 _PR_SET_PDEATHSIG: Final = 1
 # Looked up before any fork: the time between fork and exec is no time for loading libraries.

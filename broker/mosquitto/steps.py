@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from broker.mosquitto import differences
 from broker.mosquitto.accounts import TAKEN, Account, Acl
 from broker.mosquitto.differences import Command, Mend, Roles, Seen
-from broker.mosquitto.told import denied
+from broker.mosquitto.told import SUSPENDED_RETRY_S, denied
 from hub.access import decide
 from hub.access.changes import Change
 from hub.access.principals import Principal
@@ -32,8 +32,14 @@ class Name:
     attach: bool = False
 
     @property
+    def is_out(self) -> bool:
+        """Whether nobody is let in by this name, for good or while its agent is off."""
+        return self.account is None or self.account.is_suspended
+
+    @property
     def is_gone(self) -> bool:
-        return self.account is None and self.before is not None
+        """Whether it was let in until now."""
+        return self.is_out and self.before is not None and not self.before.is_suspended
 
     @property
     def is_shut_out(self) -> bool:
@@ -115,18 +121,19 @@ class Steps:
             if name.seen is not None:
                 before, after = name.seen.acls or frozenset(), mend.after.acls or frozenset()
                 step.gains = bool(after - before)
-                step.lost = before.difference(after, *(self.shared.get(role, ()) for role in mend.after.borne))
+                if not name.is_out:
+                    step.lost = before.difference(after, *(self.shared.get(role, ()) for role in mend.after.borne))
                 step.can_be_refused = TAKEN in name.seen.borne
         if name.before is not None and name.username != HUB_USERNAME and not mend.is_foreign:
             step.words, is_told = _tell(name)
-            if is_told and name.account is not None and not mend.kicks and name.seen is not None:
+            if is_told and not name.is_out and not mend.kicks and name.seen is not None:
                 if name.end is None:
                     step.is_to_go = True
                 else:
                     step.commands += differences.kick(name.username)
             if name.is_shut_out:
                 step.purge = (name.before.principal, name.is_gone)
-        where = self.removals if name.account is None else self.first if name.secret or name.end else self.additions
+        where = self.removals if name.is_out else self.first if name.secret or name.end else self.additions
         where.append(step)
         return mend
 
@@ -134,9 +141,12 @@ class Steps:
 def _tell(name: Name) -> tuple[list[tuple[str, bytes]], bool]:
     """What says what ends, or what is taken away; and whether there was anything to say."""
     assert name.before is not None  # noqa: S101  (its caller asked)
-    if name.end is not None or name.account is None:
+    if name.end is not None or name.is_gone:
         reason = name.end.reason if name.end is not None else "this access has ended"
-        return denied(name.before.principal, "connect", "", reason), True
+        again = SUSPENDED_RETRY_S if name.account is not None and name.account.is_suspended else None
+        return denied(name.before.principal, "connect", "", reason, retry_after_s=again), True
+    if name.account is None:
+        return [], False
     taken = _taken_away(name.before, name.account, name.held)
     principal = name.account.principal
     words = [word for filter_, reason in taken for word in denied(principal, "subscribe", filter_, reason)]

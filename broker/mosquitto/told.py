@@ -13,12 +13,18 @@ _MAX_TEXT: Final = 1_000
 # As the embedded broker: once a second for each topic, and so many names' topics are remembered.
 AGAIN_AFTER_S: Final = 1.0
 _MOST_KEPT: Final = 10_000
+# Mosquitto refuses whoever is suspended as it refuses a wrong token, which a device takes for final: so it is told when
+# to knock again.
+SUSPENDED_RETRY_S: Final = 300.0
 
 
-def denied(principal: Principal, action: Refused, topic: str, reason: str) -> list[tuple[str, bytes]]:
+def denied(
+    principal: Principal, action: Refused, topic: str, reason: str, *, retry_after_s: float | None = None
+) -> list[tuple[str, bytes]]:
     """The message, as (topic, payload); none for principals that have no such topic."""
     where = principal.denied_topic
-    return [(where, encode(Denied(action, topic[:_MAX_TEXT], reason[:_MAX_TEXT])))] if where else []
+    said = Denied(action, topic[:_MAX_TEXT], reason[:_MAX_TEXT], retry_after_s=retry_after_s)
+    return [(where, encode(said))] if where else []
 
 
 class Pace:

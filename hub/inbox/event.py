@@ -3,7 +3,6 @@
 import uuid
 from collections.abc import Sequence
 
-import msgspec
 from sqlalchemy import text
 from sqlmodel import Session
 
@@ -42,7 +41,7 @@ def handle(session: Session, accepted: Sequence[Accepted[messages.Event]], outco
                 space_id=space_id,
                 message_id=one.message.id,
                 type=one.levels[0],
-                payload=msgspec.json.encode(one.message.payload).decode(),
+                payload=one.message.payload,
                 epoch=one.message.epoch,
                 seq=one.message.seq,
                 happened_at=one.message.at,

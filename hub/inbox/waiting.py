@@ -1,6 +1,7 @@
 """What has arrived and is not stored yet: bounded in number and in bytes, whatever arrives."""
 
 import threading
+import time
 from collections import deque
 from typing import Final
 
@@ -12,6 +13,8 @@ BYTES_MAX: Final = 64 * 1024**2
 # Beyond this share of either bound what came unasked (QoS 0) is dropped; signs of life have more room than samples.
 _SAMPLES_SHARE: Final = 0.5
 _LIFE_SHARE: Final = 0.9
+# Where so many wait already, none waits for more company.
+COMPANY: Final = 500
 # What a message costs beside its payload: its object, its topic and its time.
 OVERHEAD: Final = 512
 
@@ -32,6 +35,9 @@ class Waiting:
         self._room = threading.Condition(self._lock)
         self._bytes = 0
         self._is_closed = False
+        # When the last batch was taken, and how long after that the most urgent of those that wait may wait.
+        self._took_at = 0.0
+        self._patience_s = 0.0
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -41,8 +47,11 @@ class Waiting:
         """What waits, in bytes, with what it costs to keep it."""
         return self._bytes
 
-    def put(self, incoming: Incoming, *, is_life: bool = False) -> bool:
-        """Take a message in; False when it was dropped: QoS 0 where room is short, anything once closed."""
+    def put(self, incoming: Incoming, *, is_life: bool = False, patience_s: float = 0.0) -> bool:
+        """Take a message in; False when it was dropped: QoS 0 where room is short, anything once closed.
+
+        `patience_s`: so long after the batch before it may wait for company. When nothing came lately, nothing waits.
+        """
         size = len(incoming.payload) + OVERHEAD
         with self._lock:
             if incoming.delivery[2] == 0:
@@ -58,9 +67,13 @@ class Waiting:
                     self._room.wait()
                 if self._is_closed:
                     return False
+            is_first = not self._waiting
             self._waiting.append(incoming)
             self._bytes += size
-            self._came.notify()
+            # Who waits for company is woken only when that changes anything.
+            if is_first or patience_s < self._patience_s or len(self._waiting) == COMPANY:
+                self._patience_s = patience_s if is_first else min(patience_s, self._patience_s)
+                self._came.notify()
         return True
 
     def take(self, messages_max: int, bytes_max: int, timeout_s: float) -> list[Incoming]:
@@ -68,6 +81,12 @@ class Waiting:
         with self._lock:
             if not self._waiting and not self._came.wait_for(lambda: self._waiting, timeout_s):
                 return []
+            while len(self._waiting) < COMPANY and not self._is_closed:
+                left = self._took_at + self._patience_s - time.monotonic()
+                if left <= 0:
+                    break
+                self._came.wait(left)
+            self._took_at, self._patience_s = time.monotonic(), 0.0
             batch: list[Incoming] = []
             size = 0
             while self._waiting and len(batch) < messages_max:
@@ -84,6 +103,7 @@ class Waiting:
         with self._lock:
             self._is_closed = True
             self._room.notify_all()
+            self._came.notify_all()
 
     def _fits(self, size: int) -> bool:
         return len(self._waiting) < self._messages_max and self._bytes + size <= self._bytes_max

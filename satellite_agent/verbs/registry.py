@@ -26,6 +26,8 @@ def opened(tables: Mapping[str, Any], *, closed: Sequence[Path], restarting: Cal
 
     `closed` are files and folders that no verb may read; `restarting` starts the satellite anew.
     """
+    # The environment of each process, which may hold a token, is a file there.
+    closed = (*closed, Path("/proc"))
     makers: dict[str, tuple[Any, Callable[[Any], Verb]]] = {
         "run_action": (dict[str, Any], run_action.verb),
         "device_status": (device_status.Config, device_status.verb),

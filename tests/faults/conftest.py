@@ -251,13 +251,13 @@ class World:
         self._server.destroy()
 
 
-@pytest.fixture(params=["embedded", "mosquitto"])
+@pytest.fixture
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("f")  # short: the path of a socket holds about a hundred characters
     folder.chmod(0o711)
     world = World.__new__(World)
     try:
-        world.__init__(folder, request.param)
+        world.__init__(folder, request.module.BROKER)
         yield world
     finally:
         world.stop()

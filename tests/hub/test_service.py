@@ -237,6 +237,7 @@ def test_events_survive_a_hub_that_is_killed_again_and_again(porch, hub, databas
         hub.start()
     sender.join()
     wait_until(lambda: count(database) == len(sent), "all events", 60)
+    wait_until(lambda: hub.log().count("hub.ready") >= 4, "the last hub is ready")
     with database.transaction() as work:
         assert set(work.execute(text("SELECT message_id FROM events")).scalars()) == set(sent)
     wait_until(lambda: len({i for one in porch.of("/receipt") for i in one["ids"]}) >= 1, "receipts")

@@ -41,6 +41,22 @@ def test_a_revoked_device_stops_and_repeats_what_the_hub_said(start, hub, broker
     assert shown["last_denied"]["reason"].startswith("this device was revoked")
 
 
+def test_a_device_whose_agent_is_switched_off_knocks_until_it_is_let_in(start, hub, broker, cli):
+    satellite = start()
+    satellite.wait_log("hub answered")
+    hub.deny(Denied("connect", "", "the agent Home was disabled by ann@example.org", retry_after_s=1))
+    satellite.wait_log("disabled by ann@example.org")
+    broker.refuse(HANDLE)
+    satellite.wait_log("not now: the agent Home was disabled by ann@example.org", count=2)
+    shown = json.loads(cli("status", "--json").stdout)
+    assert (shown["connection"], satellite.process.poll()) == ("waiting", None)
+    broker.allow(HANDLE, TOKEN)
+    satellite.wait_log("hub answered", count=2)
+    # What was said then counts no longer: the next refusal is one for good.
+    broker.refuse(HANDLE)
+    assert satellite.wait_exit() == 77
+
+
 def test_a_second_run_in_the_same_folder_is_refused(start, hub):
     start().wait_log("hub answered")
     second = start()

@@ -11,9 +11,10 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
-from hub_protocol.messages import Command, Reply
+from hub_protocol.messages import Command, Event, Reply
 from satellite_agent import control
 from satellite_agent.clock import Clock
 from satellite_agent.commands import Commands
@@ -21,6 +22,7 @@ from satellite_agent.database import open_database
 from satellite_agent.outbox import Outbox, OutboxError
 from satellite_agent.reserve import Reserve
 from satellite_agent.samples import Samples
+from satellite_agent.undated import Undated
 from satellite_agent.verbs.ping import VERB
 from satellite_agent.verbs.table import Table
 
@@ -188,6 +190,48 @@ def test_events_bear_the_hubs_time_when_this_clock_is_a_day_wrong(start, hub, cl
     assert cli("send", "door_open").returncode == 0
     [event] = hub.wait_for("event")
     assert abs(event.at - (datetime.now(UTC) - timedelta(days=1))) < timedelta(minutes=1)
+
+
+def test_what_was_written_before_the_hub_answered_is_dated_by_its_time(start, hub, broker, state_dir):
+    """A machine without a clock of its own starts while the hub is away, a day wrong."""
+    hub.clock_offset = timedelta(days=2)
+    broker.stop()
+    start().wait_log("not connected")
+    path = state_dir / "control.sock"
+    for request in (
+        {"do": "send", "type": "door_open", "payload": {}, "timeout_s": 0.001},
+        {"do": "telemetry", "stream": "t", "value": 21.5},
+    ):
+        assert control.ask(path, request, 10)["ok"]
+    written = datetime.now(UTC)
+    broker.start()
+    [event], [sample] = hub.wait_for("event"), hub.wait_for("telemetry")
+    for at in (event.at, sample.at):
+        assert abs(at - written - hub.clock_offset) < timedelta(seconds=5)
+
+
+@pytest.mark.parametrize("ahead", [timedelta(days=1), timedelta(days=-3000), timedelta(seconds=1)])
+def test_only_what_says_another_time_is_dated_anew_and_only_once(tmp_path, ahead):
+    with contextlib.closing(open_database(tmp_path / "satellite.db", "porch")) as db:
+        outbox, samples, clock = Outbox(db), Samples(db), Clock()
+        undated, said = Undated(clock, outbox, samples), datetime.now(UTC)
+        event_id = outbox.add_event("x", {"n": 1}, at=said)
+        undated.note("event", outbox.seq_of(event_id), said)
+        undated.note("sample", samples.add("t", 1.0, said), said)
+        undated.note("sample", 999, said)  # gone since
+        clock.learn(said - ahead)
+        undated.date()
+        [row] = outbox.after("event", 0, 9)
+        expected = said if abs(ahead) < timedelta(seconds=2) else said - ahead
+        dated = msgspec.json.decode(row.body, type=Event).at
+        assert dated is not None
+        assert abs(dated - expected) < timedelta(seconds=1)
+        [[at_us]] = db.execute("SELECT at_us FROM sample").fetchall()
+        assert abs(at_us / 1e6 - expected.timestamp()) < 1
+        assert outbox._bytes == len(row.body)
+        undated.note("event", row.seq, said)
+        undated.date()
+        assert outbox.after("event", 0, 9) == [row]
 
 
 def test_what_is_given_while_the_hub_is_away_comes_whole_in_order_and_once(start, hub, broker, state_dir):

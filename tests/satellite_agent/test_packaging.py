@@ -58,11 +58,16 @@ def test_nothing_of_the_hub_is_there(clean_python, module):
     assert "ModuleNotFoundError" in done.stderr
 
 
-def test_the_command_works(clean_python):
+def test_the_command_works(clean_python, tmp_path):
     done = run(clean_python.parent / "marvain-satellite", "--help")
     assert done.returncode == 0, done.stderr
     assert "Connect this machine to its Marvain hub" in done.stdout
     assert run(clean_python, "-m", "satellite_agent", "run").returncode == 78
+    token = str(tmp_path / "token")
+    (tmp_path / "token").write_text(f"mv1.porch.{'k' * 43}")
+    program = clean_python.parent / "marvain-satellite"
+    planned = run(program, "install", "--hub", "mqtt://hub", "--token-file", token, "--dry-run")
+    assert f"ExecStart={program} run --config" in planned.stdout
 
 
 def test_it_runs_and_stays_small(clean_python, broker, hub, tmp_path):

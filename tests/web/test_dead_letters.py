@@ -68,6 +68,13 @@ async def test_it_is_tried_again_and_stored(owner, number) -> None:
     assert "Dead letter retried" in (await owner.get("/audit")).text
 
 
+async def test_one_is_discarded(owner, number) -> None:
+    assert "is gone then" in (await owner.get(f"/dead-letters/{number}")).text
+    assert (await owner.post(f"/dead-letters/{number}/discard")).status_code == 303
+    assert (await owner.get(f"/dead-letters/{number}")).status_code == 404
+    assert "Dead letter discarded" in (await owner.get("/audit")).text
+
+
 async def test_discarding_all_asks_for_their_number(owner, number) -> None:
     wrong = await owner.post("/dead-letters/discard", data={"typed": "3", "up_to": number + 1, "words": "fault"})
     assert wrong.status_code == 422

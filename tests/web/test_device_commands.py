@@ -12,10 +12,12 @@ import msgspec
 import pytest
 from sqlalchemy import text
 
-from hub import batches, commands, device_config, devices, identity, tags
+from hub import batches, command_replies, commands, device_config, devices, identity, tags
 from hub.batches import Wish
+from hub.command_replies import DeviceReply
 from hub.database import Database
 from hub.tables import Agent, User
+from hub_protocol import messages
 
 NewClient = Callable[..., httpx.AsyncClient]
 JSON = {"Accept": "application/json"}
@@ -199,6 +201,28 @@ async def test_a_command_is_sent_seen_and_taken_back(
     confirmed = {"verb": "wipe", "ttl_s": "30", "confirmed": "yes", "args": '{"all": true}'}
     assert (await owner.post(f"/devices/{porch}/commands", data=confirmed)).status_code == 303
     assert ledger(database, porch)[0].args == {"all": True}
+
+
+@pytest.mark.parametrize("can_cancel", [True, False])
+async def test_what_runs_is_cancelled_where_the_device_can(
+    owner: httpx.AsyncClient, make: Callable[..., uuid.UUID], database: Database, *, can_cancel: bool
+) -> None:
+    device_id = make("Mast", [{"name": "climb"}, *([{"name": "cancel"}] if can_cancel else [])])
+    with database.transaction() as session:
+        device = session.get_one(devices.Device, device_id)
+        command = commands.request(session, device, "climb", by="a test", ttl_s=600)
+        commands.mark_sent(session, [(command.command_id, datetime.now(UTC))])
+        reply = DeviceReply(command.command_id, device_id, messages.Reply("running", epoch=1), datetime.now(UTC))
+        command_replies.answer(session, [reply])
+    cancel = f"/devices/{device_id}/commands/{command.command_id}/cancel"
+    assert (cancel in (await owner.get(f"/devices/{device_id}")).text) == can_cancel
+    answer = await owner.post(cancel, headers=JSON)
+    if not can_cancel:
+        assert (answer.status_code, "cannot be taken back" in answer.json()["detail"]) == (409, True)
+        return
+    assert answer.json()["message"] == "Mast is told to end it."
+    assert [one.verb for one in ledger(database, device_id)] == ["cancel", "climb"]
+    assert ledger(database, device_id)[0].args == {"command_id": str(command.command_id)}
 
 
 async def test_a_long_ledger_is_paged(owner: httpx.AsyncClient, porch: uuid.UUID, database: Database) -> None:

@@ -1,6 +1,5 @@
 """The events page: only the agent's own, narrowed and paged in SQL, every payload shown as text."""
 
-import json
 import re
 import uuid
 from collections.abc import Callable, Sequence
@@ -60,7 +59,7 @@ def report(database: Database) -> Report:
                 space_id=device.space_id,
                 message_id=uuid.uuid4().hex,
                 type=kind,
-                payload=json.dumps(payload),
+                payload=payload,
                 epoch=1,
                 seq=n,
                 happened_at=None,

@@ -5,14 +5,16 @@ import signal
 import time
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 from sqlalchemy import text
 
 from broker.mosquitto import taken
-from hub import devices
+from hub import agents, devices, integrations
 from hub.access import changes, credentials, live_sessions, projection, roles
 from hub.access.roles import GrantDraft, RoleDraft
-from hub.tables import User, UserSession
+from hub.tables import Agent, User, UserSession
+from hub_protocol.messages import Denied
 
 ROOT = "marvain/v1"
 
@@ -264,7 +266,6 @@ def test_what_many_have_each_of_its_own_is_taken_from_all_at_once_and_can_be_giv
     role = save_role(house, None, own, devices=tuple(one.device.device_id for one in added), name="Each")
     for client in clients:
         assert may_subscribe(client, client.topic("own"))
-        assert client.peer.subscribe((client.topic("denied"), 0)) == [0]
     # One who hears them all by another role keeps that, and so does one of them whom a wider grant is left.
     observer = house.device()
     with house.database.transaction() as session:
@@ -291,6 +292,35 @@ def test_what_many_have_each_of_its_own_is_taken_from_all_at_once_and_can_be_giv
         kit.wait_until(lambda client=client: client.peer.subscribe((client.topic("own"), 0)) == [0])
         hub.publish(client.topic("own"), b"again", 1)
         assert client.peer.message().payload == b"again"
+
+
+def test_an_agent_that_is_switched_off_and_on_keeps_its_devices(house, hub, bystander, kit):
+    with house.database.transaction() as session:
+        session.add(cabin := Agent(name="Cabin"))
+        session.flush()
+        added = devices.add(session, cabin.agent_id, "Stove", scopes=["*"], by="ann", handle="stove")
+        node_red = integrations.add(session, cabin.agent_id, "Node-RED", by="ann", handle="cabin-red")
+    client = house.again("stove", added.token)
+    assert client.peer.subscribe((client.topic("denied"), 0), (client.topic("config"), 0)) == [0, 0]
+    with house.database.transaction() as session:
+        agents.set_disabled(session, cabin.agent_id, disabled=True, by="ann")
+    told = msgspec.json.decode(client.peer.message().payload, type=Denied)
+    assert told.retry_after_s, "a refusal by Mosquitto looks final, and this one is not"
+    assert client.peer.closed(2)
+    # What happens to it meanwhile lets nobody in.
+    with house.database.transaction() as session:
+        changes.announce(session, "stove", "kicked", "by a test")
+        changes.announce(session, changes.EVERYBODY, "changed")
+    newcomer = house.device()
+    assert may_subscribe(newcomer, newcomer.topic("config"))
+    for name, token in (("stove", added.token), ("ext_cabin-red", node_red.token)):
+        assert house.dial().connect(name, name, token).body[1] == 5
+    with house.database.transaction() as session:
+        agents.set_disabled(session, cabin.agent_id, disabled=False, by="ann")
+    for name, token in (("stove", added.token), ("ext_cabin-red", node_red.token)):
+        kit.wait_until(lambda name=name, token=token: house.dial().connect(name, name, token).body[1] == 0)
+    again = house.again("stove", added.token)
+    assert again.peer.subscribe((again.topic("config"), 0)) == [0]
 
 
 def test_kicked_ends_the_session_and_lets_it_come_again(house, hub, bystander):

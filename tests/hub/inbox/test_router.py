@@ -105,6 +105,24 @@ def test_a_late_will_says_nothing_about_the_new_connection(session, device, say)
     assert (seen.presence, seen.why) == ("offline", "by Will: the connection broke")
 
 
+def test_of_many_events_in_a_row_the_last_is_evidence_and_each_is_stored(session, device, make_device, say):
+    make_device("Gate")
+    say(("porch/state", {"state": "online", "epoch": 5}), ("gate/state", {"state": "online", "epoch": 1}))
+    at = datetime.now(UTC) + timedelta(seconds=5)
+    outcome = say(
+        *((f"{handle}/event/bell", event(epoch)) for _ in range(5) for handle, epoch in (("porch", 5), ("gate", 1))),
+        ("porch/state", {"state": "online", "epoch": 6}),
+        ("porch/event/bell", event(5, id="late")),
+        ("porch/event/bell", event(6)),
+        at=at,
+    )
+    assert [one.id for one in outcome.denied.values()] == ["late"]
+    assert stored(session) == 11
+    seen = devices.view(session, device.agent_id, device.device_id)
+    assert (seen.presence, seen.epoch, seen.last_heard_at) == ("online", 6, at)
+    assert {one[1] for one in outcome.heard} >= {device.device_id}
+
+
 def test_an_event_is_stored_once_and_confirmed_every_time(session, device, say):
     one = event(id="same")
     for _ in range(3):

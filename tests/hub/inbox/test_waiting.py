@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from hub.inbox.envelope import Incoming
-from hub.inbox.waiting import OVERHEAD, Waiting
+from hub.inbox.waiting import COMPANY, OVERHEAD, Waiting
 
 AT = datetime.now(UTC)
 
@@ -70,6 +70,35 @@ def test_a_batch_is_bounded_by_number_and_by_bytes_and_keeps_the_order():
     assert len(waiting.take(500, 10**9, 0)) == 2
     assert waiting.bytes == 0
     assert waiting.take(1, 1, 0.01) == []
+
+
+def test_what_nobody_waits_for_waits_for_company_and_what_is_urgent_takes_it_along():
+    waiting = Waiting()
+    waiting.put(message(1), patience_s=30)
+    began = time.monotonic()
+    assert len(waiting.take(500, 10**9, 1)) == 1  # nothing came lately
+    waiting.put(message(1), patience_s=30)
+    taken = []
+    storing = threading.Thread(target=lambda: taken.append(len(waiting.take(500, 10**9, 1))), daemon=True)
+    storing.start()
+    storing.join(0.1)
+    assert storing.is_alive()
+    waiting.put(message(1), patience_s=30)
+    waiting.put(message(1))
+    storing.join(5)
+    assert taken == [3]
+    waiting.put(message(1), patience_s=0.2)
+    assert len(waiting.take(500, 10**9, 1)) == 1
+    assert time.monotonic() - began < 5
+
+
+def test_many_do_not_wait():
+    waiting = Waiting()
+    waiting.put(message(1))
+    waiting.take(1, 10**9, 1)
+    for _ in range(COMPANY):
+        waiting.put(message(1), patience_s=30)
+    assert len(waiting.take(2_000, 10**9, 1)) == COMPANY
 
 
 def test_a_flood_of_everything_stays_within_its_bounds():

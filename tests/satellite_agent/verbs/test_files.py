@@ -77,6 +77,15 @@ def test_what_may_not_be_listed(verbs, home, path):
     assert error.value.code == "forbidden"
 
 
+def test_an_open_root_does_not_open_what_processes_know():
+    [read] = registry.opened({"read_file": {"roots": ["/"]}}, closed=(), restarting=lambda _: None)
+    assert call(read, path="/etc/passwd")["size"] > 0
+    for path in (f"/proc/{os.getpid()}/environ", "/proc/self/environ", "/proc/uptime"):
+        with pytest.raises(VerbError) as error:
+            call(read, path=path)
+        assert error.value.code == "forbidden"
+
+
 @pytest.mark.parametrize("roots", [[], ["var"], ["/var/../etc"], "/var"])
 def test_roots_that_cannot_be(roots):
     with pytest.raises(SettingsError, match=r"verbs\.read_file"):

@@ -1,4 +1,4 @@
-"""Faults under load: any part is killed at any moment, and nothing acknowledged is lost, stored twice or done twice.
+"""What happens under load while parts are killed at any moment, and what must be true after it.
 
 `MARVAIN_FAULTS_ROUNDS` kills each part so often (10), `MARVAIN_FAULTS_SEED` repeats a run.
 """
@@ -7,8 +7,6 @@ import os
 import random
 import time
 from collections import Counter
-
-import pytest
 
 from .conftest import SATELLITES, World, wait_until
 
@@ -21,8 +19,8 @@ OFFLINE_WITHIN_S = 5.0
 TAKE_OVER_S = 5.0
 
 
-@pytest.mark.timeout(180 + 30 * ROUNDS)
-def test_nothing_is_lost_stored_twice_or_done_twice(world: World) -> None:
+def kill_each_again_and_again(world: World) -> None:
+    """Every part `ROUNDS` times, in any order; nothing accepted is lost, stored twice or done twice."""
     seed = os.environ.get("MARVAIN_FAULTS_SEED") or str(random.SystemRandom().randrange(10**9))
     print(f"MARVAIN_FAULTS_SEED={seed}")  # noqa: T201  (what repeats this run)
     chance = random.Random(seed)
@@ -98,7 +96,8 @@ def assert_commands(world: World) -> None:
     assert steps == []
 
 
-def test_a_second_hub_takes_over_when_the_first_is_killed(world: World) -> None:
+def kill_the_first_of_two_hubs(world: World) -> None:
+    """The second has taken over, and stored something, within `TAKE_OVER_S`."""
     second = world.service("hub", "hub-2")
     wait_until(lambda: "hub.standing_by" in second.log.read_text(), "the second stands by", 20)
     world.load(5)
