@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import text
 from sqlmodel import Session
 
-from hub import audit, feed, outbox, verbs
+from hub import audit, feed, outbox, proxied, verbs
 from hub.errors import Conflict, Invalid
 from hub.tables import Device
 from hub_protocol import messages
@@ -180,6 +180,9 @@ def set_desired(
     `Conflict` when the device is revoked.
     """
     check_values(values)
+    own = proxied.desired(session, device.device_id)
+    if proxied.CONFIG_KEY in values and values[proxied.CONFIG_KEY] != own.get(proxied.CONFIG_KEY):
+        raise Invalid("is the hub's own: it follows what the device's page says of remotes", field="values.remotes")
     # Held, so that a revoke at this moment comes either before, and is seen, or after, and purges what is published.
     revoked_at = session.execute(
         text("SELECT revoked_at FROM devices WHERE device_id = :device FOR SHARE"), {"device": device.device_id}
@@ -221,6 +224,9 @@ def write(
     batch_id: uuid.UUID | None = None,
 ) -> ConfigView:
     """Write the next revision over what `lock` gave, keep it for undo, publish and tell it."""
+    values = {key: value for key, value in values.items() if key != proxied.CONFIG_KEY}
+    values |= proxied.desired(session, device.device_id)
+    check_values(values)
     rev = before.desired_rev + 1
     if rev > MAX_SAFE_INTEGER:
         raise Conflict("there is no higher revision")

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
-from hub import audit, command_ends, feed, outbox, presence_records
+from hub import audit, command_ends, feed, outbox, presence_records, proxying
 from hub.access import changes, credentials, role_records
 from hub.access.scopes import check_scopes
 from hub.errors import Conflict, Invalid, NotFound
@@ -66,6 +66,7 @@ class DeviceView:
     epoch: int
     source: str
     flapping: bool
+    proxy: dict[str, Any] | None
     hello: dict[str, Any]
     tags: list[str]
     last_command: dict[str, Any] | None
@@ -206,7 +207,9 @@ def overview(
             " d.created_at, d.revision, d.revoked_at, d.revoked_by, d.revoked_reason, d.needs_enrolment,"
             " c.created_at AS token_created_at, p.epoch, p.verdict, p.why, p.since, p.heartbeat_s, p.last_heard_at,"
             " p.last_hello_at, p.last_heartbeat_at, p.asleep_until, p.probes, p.probed_at, p.source, p.flapping,"
-            " p.hello,"
+            " p.hello, (SELECT jsonb_build_object('device_id', x.device_id, 'handle', x.handle, 'name', x.name,"
+            " 'kind', r.kind, 'address', r.address, 'every_s', r.every_s) FROM proxied_remotes AS r"
+            " JOIN devices AS x ON x.device_id = r.proxy_id WHERE r.device_id = d.device_id) AS proxy,"
             " ARRAY(SELECT t.tag FROM device_tags AS t WHERE t.device_id = d.device_id ORDER BY t.tag) AS tags,"
             " command.facts AS last_command, denial.facts AS last_denial,"
             " CASE WHEN q.device_id IS NOT NULL THEN to_jsonb(q) - 'device_id' - 'agent_id' END AS quarantine"
@@ -265,6 +268,7 @@ def revoke(session: Session, device: Device, *, by: str, reason: str = "") -> No
     outbox.purge(session, [make(device.handle) for make in (_TOPICS.state, _TOPICS.presence, _TOPICS.config)])
     command_ends.give_up(session, [device.device_id], "the device was revoked", witness="revoked")
     changes.announce(session, device.handle, "revoked", told)
+    proxying.end(session, device, by=by)
     _tell(session, device, "revoked", by)
     _audit(session, device, "revoked", by, after={"reason": reason} if reason else None)
 
@@ -361,6 +365,7 @@ def delete(session: Session, device: Device, typed: str, *, by: str) -> None:
     before = {"name": device.name, "handle": device.handle, "scopes": list(device.scopes)}
     if device.revoked_at is None:
         revoke(session, device, by=by, reason="deleted")
+    proxying.abandon(session, device)
     for table in (
         "role_assignments",
         "commands",

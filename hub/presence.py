@@ -23,6 +23,8 @@ PROBE_WAIT_S: Final = 3.0
 SWEEP_S: Final = 1.0
 # A connection that breaks with a closed socket is told by the broker at once.
 WILL_BOUND_S: Final = 1.0
+# What a satellite needs to check a remote: two tries of three seconds, and the way here.
+PROXY_CHECK_S: Final = 10.0
 # What a device may have said just before it fell asleep.
 _WORK: Final = ("event", "telemetry", "reply", "request", "config_reply")
 # Without a time of its own, a sleeping device may sleep for a day.
@@ -54,6 +56,8 @@ class Evidence:
     @property
     def bound_s(self) -> float:
         """How long this verdict can be wrong at worst: the silence that would be noticed next, in seconds."""
+        if self.source == "proxy":
+            return self.heartbeat_s * JITTER + PROXY_CHECK_S
         if self.verdict == "offline":
             return WILL_BOUND_S
         return self.heartbeat_s * MISSED_HEARTBEATS * JITTER + PROBES * PROBE_WAIT_S + SWEEP_S
@@ -66,7 +70,7 @@ class Heard:
     `epoch` is None where the wire carries none (telemetry over MQTT).
     """
 
-    kind: Literal["state", "hello", "heartbeat", "event", "telemetry", "reply", "request", "config_reply"]
+    kind: Literal["state", "hello", "heartbeat", "remotes", "event", "telemetry", "reply", "request", "config_reply"]
     epoch: int | None
     at: datetime
     state: Literal["online", "sleeping", "bye", "lost"] = "online"
@@ -75,6 +79,17 @@ class Heard:
     # The broker kept it from earlier: it proves what once was, not that the device is there now.
     retained: bool = False
     source: Source = "mqtt"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a satellite (`by`, its handle) found of a remote; `reachable` None: it did not look, and says why."""
+
+    reachable: bool | None
+    at: datetime
+    by: str
+    every_s: float
+    why: str = ""
 
 
 def is_stale(evidence: Evidence, epoch: int | None) -> bool:
@@ -90,7 +105,9 @@ def hear(evidence: Evidence, heard: Heard) -> Evidence:
 
 
 def _hear_of_connection(evidence: Evidence, heard: Heard, epoch: int) -> Evidence:
-    is_new = epoch > evidence.epoch
+    before, is_new = evidence, epoch > evidence.epoch
+    spoke_itself = evidence.source != "proxy"
+    evidence = replace(evidence, source=heard.source)
     if heard.kind == "state" and heard.state in ("lost", "bye"):
         if heard.state == "lost":
             evidence = _lose(evidence, heard.at)
@@ -100,7 +117,7 @@ def _hear_of_connection(evidence: Evidence, heard: Heard, epoch: int) -> Evidenc
         evidence = _lose(evidence, heard.at)  # the connection before it ended without a goodbye, or its Will is late
     if heard.retained:
         if not is_new:
-            return evidence
+            return before
         return _settle(
             replace(evidence, epoch=epoch),
             "suspect",
@@ -121,7 +138,7 @@ def _hear_of_connection(evidence: Evidence, heard: Heard, epoch: int) -> Evidenc
         # A time that has passed means at once; kept as it came, it may be one that cannot be read back from Postgres.
         until = min(max(heard.until, heard.at), latest) if heard.until else latest
         return _settle(replace(evidence, asleep_until=until), "sleeping", "said it sleeps", heard.at)
-    if evidence.verdict == "online" and not is_new:
+    if evidence.verdict == "online" and not is_new and spoke_itself:
         return replace(evidence, probes=0, probed_at=None)
     if evidence.verdict == "sleeping" and not is_new and heard.kind in _WORK:
         return evidence  # what it said just before it fell asleep may arrive after the word that it sleeps
@@ -145,7 +162,9 @@ def silence(evidence: Evidence, now: datetime, hub_back_at: datetime) -> tuple[E
     `hub_back_at` is when hub and broker were last both there again: what could not be heard before is not held
     against a device until one heartbeat period has passed.
     """
-    if evidence.verdict == "offline" or (now - hub_back_at).total_seconds() < evidence.heartbeat_s * JITTER:
+    if evidence.source == "proxy" or evidence.verdict in ("offline", "unknown"):
+        return evidence, False  # of what others report for, `lose_sight` judges the silence
+    if (now - hub_back_at).total_seconds() < evidence.heartbeat_s * JITTER:
         return evidence, False
     if evidence.verdict == "sleeping":
         return _oversleep(evidence, now), False
@@ -164,6 +183,24 @@ def silence(evidence: Evidence, now: datetime, hub_back_at: datetime) -> tuple[E
         return replace(evidence, probes=evidence.probes + 1, probed_at=now), can_ask
     why = f"no heartbeat for {quiet_s:.0f} s" + (f" and {PROBES} pings unanswered" if can_ask else " over HTTP")
     return _settle(_lose(evidence, now), "offline", why, now), False
+
+
+def report(evidence: Evidence, told: Report) -> Evidence:
+    """The evidence after a satellite's report; a device that is there by its own word needs nobody to speak for it."""
+    if evidence.source != "proxy" and evidence.verdict in ("online", "suspect", "sleeping"):
+        return evidence
+    evidence = replace(evidence, source="proxy", heartbeat_s=told.every_s)
+    because = f": {told.why}" if told.why else ""
+    if told.reachable is None:
+        return _settle(evidence, "unknown", f"{told.by} does not check it{because}", told.at)
+    if told.reachable:
+        return _settle(replace(evidence, last_heard_at=told.at), "online", f"{told.by} reaches it", told.at)
+    return _settle(_lose(evidence, told.at), "offline", f"{told.by} does not reach it{because}", told.at)
+
+
+def lose_sight(evidence: Evidence, why: str, now: datetime) -> Evidence:
+    """Unknown: whoever reported for the device is gone or silent, and that says nothing of the device."""
+    return evidence if evidence.source != "proxy" else _settle(evidence, "unknown", why, now)
 
 
 def calm(evidence: Evidence, now: datetime) -> Evidence:

@@ -15,7 +15,7 @@ from hub_protocol import messages
 from hub_protocol.topics import Topics
 
 _TOPICS: Final = Topics.below_root()
-_FIELDS: Final = (
+FIELDS: Final = (
     "epoch, verdict, why, since, heartbeat_s, last_heard_at, last_hello_at, last_heartbeat_at, asleep_until, probes, "
     "probed_at, source, unrest, unrest_at, flapping"
 )
@@ -40,8 +40,19 @@ def lock(session: Session, device_ids: Collection[uuid.UUID]) -> dict[uuid.UUID,
     """Read and lock the evidence of these devices, always in the order of their ids."""
     rows = session.execute(
         text(
-            f"SELECT device_id, {_FIELDS} FROM device_presence WHERE device_id = ANY(:ids) "
-            "ORDER BY device_id FOR UPDATE"
+            f"SELECT device_id, {FIELDS} FROM device_presence WHERE device_id = ANY(:ids) ORDER BY device_id FOR UPDATE"
+        ),
+        {"ids": list(device_ids)},
+    )
+    return {row[0]: Evidence(*row[1:]) for row in rows}
+
+
+def lock_free(session: Session, device_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, Evidence]:
+    """The same without waiting: rows that others hold are left out."""
+    rows = session.execute(
+        text(
+            f"SELECT device_id, {FIELDS} FROM device_presence WHERE device_id = ANY(:ids) "
+            "ORDER BY device_id FOR UPDATE SKIP LOCKED"
         ),
         {"ids": list(device_ids)},
     )
@@ -55,8 +66,8 @@ def lock_silent(session: Session, now: datetime, *, after: uuid.UUID | None = No
     """
     rows = session.execute(
         text(
-            f"SELECT p.device_id, d.agent_id, d.handle, {_FIELDS} FROM device_presence AS p JOIN devices AS d "
-            "USING (device_id) WHERE p.verdict <> 'offline' "
+            f"SELECT p.device_id, d.agent_id, d.handle, {FIELDS} FROM device_presence AS p JOIN devices AS d "
+            "USING (device_id) WHERE p.verdict NOT IN ('offline', 'unknown') AND p.source <> 'proxy' "
             "AND coalesce(p.asleep_until, p.last_heard_at, p.since) "
             "< CAST(:now AS timestamptz) - make_interval(secs => p.heartbeat_s * :missed) "
             "AND (CAST(:after AS uuid) IS NULL OR p.device_id > :after) "
@@ -71,7 +82,7 @@ def lock_flapping(session: Session) -> list[Known]:
     """Those that flap, locked; rows that others hold are left out, and looked at the next time."""
     rows = session.execute(
         text(
-            f"SELECT p.device_id, d.agent_id, d.handle, {_FIELDS} FROM device_presence AS p JOIN devices AS d "
+            f"SELECT p.device_id, d.agent_id, d.handle, {FIELDS} FROM device_presence AS p JOIN devices AS d "
             "USING (device_id) WHERE p.flapping ORDER BY p.device_id FOR UPDATE OF p SKIP LOCKED"
         )
     )
@@ -99,10 +110,10 @@ def save(session: Session, changes: Mapping[uuid.UUID, tuple[Known, Evidence]]) 
             "CAST(:last_heartbeat_at AS timestamptz[]), CAST(:asleep_until AS timestamptz[]), "
             "CAST(:probes AS smallint[]), CAST(:probed_at AS timestamptz[]), CAST(:source AS text[]), "
             "CAST(:unrest AS double precision[]), CAST(:unrest_at AS timestamptz[]), CAST(:flapping AS boolean[])) "
-            f"AS n (device_id, {_FIELDS}) WHERE p.device_id = n.device_id"
+            f"AS n (device_id, {FIELDS}) WHERE p.device_id = n.device_id"
         ),
         {"ids": list(changed)}
-        | {name: [getattr(one, name) for one in evidence] for name in _FIELDS.replace(" ", "").split(",")},
+        | {name: [getattr(one, name) for one in evidence] for name in FIELDS.replace(" ", "").split(",")},
     )
     presence_history.record(
         session,

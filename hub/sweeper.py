@@ -21,6 +21,7 @@ from hub import (
     presence,
     presence_history,
     presence_records,
+    proxied,
 )
 from hub.access import credentials, traffic
 from hub.database import Database
@@ -88,10 +89,13 @@ class Sweeper:
             with self._database.transaction() as session:
                 presence_history.watch(session, now)
                 calm(session, now)
+        heard_since = max(back_at, self._able_since)
+        with self._database.transaction() as session:
+            proxied.lose_sight(session, now, heard_since)
         after: uuid.UUID | None = None
         while True:
             with self._database.transaction() as session:
-                after = judge(session, now, max(back_at, self._able_since), after=after)
+                after = judge(session, now, heard_since, after=after)
             if after is None:
                 return
 

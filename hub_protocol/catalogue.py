@@ -62,6 +62,16 @@ CATALOGUE: Final[tuple[Entry, ...]] = (
         "A sign of life every `heartbeat_s` seconds, with up to 10 % jitter.",
     ),
     Entry(
+        "remotes",
+        "d/{handle}/remotes",
+        "device to hub",
+        1,
+        False,
+        messages.Remotes,
+        32_768,
+        "How the devices are that it checks for the hub, as its config says under `remotes`.",
+    ),
+    Entry(
         "event",
         "d/{handle}/event/{type}",
         "device to hub",

@@ -78,6 +78,20 @@ class Heartbeat(msgspec.Struct, omit_defaults=True):
     metrics: dict[Annotated[str, Meta(max_length=63)], float] = {}
 
 
+class Check(msgspec.Struct, omit_defaults=True):
+    """What a satellite found where it was told to look for another device; without `reachable` it did not look."""
+
+    reachable: bool | None = None
+    why: Line = ""
+
+
+class Remotes(msgspec.Struct):
+    """A satellite reports for devices that cannot speak for themselves, by their handles."""
+
+    epoch: Epoch
+    remotes: Annotated[dict[Name, Check], Meta(max_length=64)]
+
+
 class Event(msgspec.Struct, omit_defaults=True):
     """Something that happened at the device; stored once, however often it is sent."""
 

@@ -85,6 +85,9 @@ class Topics:
     def heartbeat(self, handle: str) -> str:
         return self._device(handle, "heartbeat")
 
+    def remotes(self, handle: str) -> str:
+        return self._device(handle, "remotes")
+
     def event(self, handle: str, event_type: str) -> str:
         return self._device(handle, "event", check_level(event_type, "event type"))
 

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from hub_protocol.topics import Topics
-from satellite_agent import sources
+from satellite_agent import checks, sources
+from satellite_agent.checks import Checks
 from satellite_agent.clock import Clock
 from satellite_agent.commands import Commands
 from satellite_agent.config import Settable
@@ -71,10 +72,12 @@ class Agent:
             # The hub judges silence by the heartbeat of the last hello, so a change of it is said there.
             to_greet.set()
             self._sources.settings_changed()
+            watching.settings_changed()
 
         found = sources.read(settings.tables.get("telemetry", {}))
         self._sources = Sources(found if measures else {}, self.measure, lambda: settable.telemetry_s)
         settable = Settable(db, settings.heartbeat_s, changed, verbs=verbs, telemetry_s=settings.telemetry_s)
+        watching = Checks(checks.read(settings.tables.get("checks", {})), lambda: settable.values)
         commands = Commands(db, self.outbox, verbs, clock, to_send.set)
         self._parts = Parts(
             settings=settings,
@@ -93,6 +96,7 @@ class Agent:
             measured=asyncio.Event(),
             to_greet=to_greet,
             settable=settable,
+            checks=watching,
             stopping=asyncio.Event(),
         )
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from satellite_agent import control, daemon, service, sources
+from satellite_agent import checks, control, daemon, service, sources
 from satellite_agent.connection import Refused, Unreachable
 from satellite_agent.outbox import MAX_BYTES, MAX_ROWS
 from satellite_agent.settings import Address, Given, Settings, SettingsError, check, gather, locate
@@ -49,6 +49,7 @@ def examine(flags: Mapping[str, str | None], environ: Mapping[str, str], config:
         settings = check(given, environ, config)
         opened = registry.opened(settings.tables.get("verbs", {}), closed=(), restarting=lambda _: None)
         measured = sources.read(settings.tables.get("telemetry", {}))
+        checks.read(settings.tables.get("checks", {}))
     except SettingsError as error:
         yield Finding("config", "fail", str(error), f"mend the setting {error.field}; docs/satellite.md lists them all")
         return

@@ -18,9 +18,10 @@ import msgspec
 
 from hub_protocol import catalogue
 from hub_protocol.errors import ProtocolError
-from hub_protocol.messages import Config, Denied, Heartbeat, Hello, Receipt, State, Welcome
+from hub_protocol.messages import Check, Config, Denied, Heartbeat, Hello, Receipt, Remotes, State, Welcome
 from hub_protocol.topics import Parsed, Topics
 from satellite_agent import __version__
+from satellite_agent.checks import Checks
 from satellite_agent.clock import TOLERANCE, Clock
 from satellite_agent.commands import Commands
 from satellite_agent.config import Settable
@@ -69,6 +70,7 @@ class Parts:
     measured: asyncio.Event
     to_greet: asyncio.Event
     settable: Settable
+    checks: Checks
     stopping: asyncio.Event
 
 
@@ -115,7 +117,14 @@ class Session:
                 log.warning("the broker does not let this device subscribe to %s", topic)
         state = catalogue.encode(State("online", self._epoch))
         await self._client.publish(topics.state(handle), state, qos=1, retain=True)
-        await _until_first(self._greet(), self._beat(), self._deliver(), self._deliver_samples(), self._answer_config())
+        await _until_first(
+            self._greet(),
+            self._beat(),
+            self._deliver(),
+            self._deliver_samples(),
+            self._answer_config(),
+            self._check_remotes(),
+        )
 
     async def _greet(self) -> None:
         began, patience, warned = time.monotonic(), FIRST_PATIENCE_S, False
@@ -213,6 +222,16 @@ class Session:
                     self._parts.samples.drop(seq for seq, _ in rows)
             if not self._parts.samples.backlog:
                 await self._parts.measured.wait()
+
+    async def _check_remotes(self) -> None:
+        """Say how the remotes are that the hub wants to be checked; what is not told is told by the next check."""
+        await self._welcomed.wait()
+        topic = self._topics.remotes(self._settings.handle)
+
+        async def tell(found: dict[str, Check]) -> None:
+            await self._publish(topic, catalogue.encode(Remotes(self._epoch, found)), qos=1)
+
+        await self._parts.checks.run(tell)
 
     async def _greeted(self) -> None:
         # What is said before the hub has answered may reach a broker that keeps it for nobody; on disk it is safe. But

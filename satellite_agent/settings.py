@@ -22,7 +22,7 @@ NAMES: Final = (
     *("log_level", "log_file", "log_max_kb", "log_keep", "telemetry_s"),
 )
 # What only the TOML file can say, for it opens this machine: each is a table.
-TABLES: Final = ("verbs", "telemetry")
+TABLES: Final = ("verbs", "telemetry", "checks")
 TELEMETRY_S: Final = 60.0
 ENROLMENT_FILE: Final = "enrolment.toml"
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")

@@ -27,7 +27,7 @@ class Undated:
         self._written: dict[tuple[Literal["event", "sample"], int], tuple[float, datetime]] = {}
 
     def note(self, kind: Literal["event", "sample"], seq: int, at: datetime) -> None:
-        """A row says `at`, which is as good as this device's clock. Nothing is to note once the hub's is known."""
+        """Remember a row that says `at`, as good as this device's clock; nothing to do once the hub's is known."""
         if not self._clock.is_known and len(self._written) < MOST:
             self._written[kind, seq] = self._clock.ticks(), at
 

@@ -29,6 +29,7 @@ from web.pages import (
     device_commands,
     device_config,
     device_page,
+    device_proxy,
     device_tags,
     device_telemetry,
     devices,
@@ -92,6 +93,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(enrolment.public)
     app.include_router(devices.router)
     app.include_router(device_telemetry.router)
+    app.include_router(device_proxy.router)
     app.include_router(remotes.router)
     app.include_router(events.router)
     for page in (access_overview, access_roles, access_scopes, access_try, access_denials, access_sessions):

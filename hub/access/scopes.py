@@ -27,11 +27,13 @@ VOCABULARY: Final[dict[str, Scope]] = {
     for scope in (
         Scope(
             "presence:write",
-            "say that it is there: state, hello and heartbeat",
+            "say that it is there: state, hello and heartbeat; and how the remotes are that it checks",
             (
                 ("publish", "d/{handle}/state"),
                 ("publish", "d/{handle}/hello"),
                 ("publish", "d/{handle}/heartbeat"),
+                # Of those alone that the hub told it to check.
+                ("publish", "d/{handle}/remotes"),
             ),
         ),
         Scope("events:write", "report events", (("publish", "d/{handle}/event/+"),)),

@@ -12,7 +12,7 @@ from sqlmodel import Session
 
 from hub import commands, presence, presence_records
 from hub.access import denials
-from hub.inbox import config_reply, event, hello, reply, request, senders, telemetry
+from hub.inbox import config_reply, event, hello, remotes, reply, request, senders, telemetry
 from hub.inbox.envelope import Accepted, Incoming, Outcome, Sender
 from hub.presence import Evidence, Heard
 from hub.presence_records import Known
@@ -25,9 +25,10 @@ log = structlog.get_logger(__name__)
 Handler = Callable[[Session, Sequence[Accepted[Any]], Outcome], None]
 
 # What the hub listens to. `state` and `heartbeat` are evidence of presence and nothing more.
-KINDS: Final = ("state", "hello", "heartbeat", "event", "telemetry", "reply", "request", "config_reply")
+KINDS: Final = ("state", "hello", "heartbeat", "remotes", "event", "telemetry", "reply", "request", "config_reply")
 HANDLERS: Final[dict[str, Handler]] = {
     "hello": hello.handle,
+    "remotes": remotes.handle,
     "event": event.handle,
     "telemetry": telemetry.handle,
     "reply": reply.handle,
@@ -127,7 +128,7 @@ def _resume(session: Session, seen: Sequence[tuple[Known, Evidence]], batch: Seq
     back = [
         (known.device_id, after.epoch)
         for known, after in seen
-        if known.evidence.verdict in ("offline", "sleeping")
+        if known.evidence.verdict in ("offline", "sleeping", "unknown")
         and after.verdict == "online"
         and after.epoch == known.evidence.epoch
     ]

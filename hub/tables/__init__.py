@@ -34,6 +34,7 @@ from hub.tables.devices import (
     DevicePresence,
     PresenceChange,
     PresenceWatch,
+    ProxiedRemote,
     RetiredHandle,
 )
 from hub.tables.enrolment import ClaimCode, Enrolment
@@ -120,6 +121,7 @@ __all__ = [
     "Presence",
     "PresenceChange",
     "PresenceWatch",
+    "ProxiedRemote",
     "Quarantine",
     "RemoteDeviceMap",
     "RetainedTopic",

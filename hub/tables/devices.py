@@ -4,7 +4,7 @@ import uuid
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, SmallInteger, UniqueConstraint
+from sqlalchemy import BigInteger, Column, ForeignKeyConstraint, SmallInteger, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 from hub.tables.columns import (
@@ -120,6 +120,24 @@ class PresenceWatch(SQLModel, table=True):
     watch_no: int | None = numbered()
     since: datetime = Field(sa_type=TIMESTAMPTZ)
     until: datetime = Field(sa_type=TIMESTAMPTZ)
+
+
+class ProxiedRemote(SQLModel, table=True):
+    """A remote for which another satellite reports, and what that one is to check."""
+
+    __tablename__ = "proxied_remotes"
+    __table_args__ = (
+        of_device(),
+        ForeignKeyConstraint(["proxy_id", "agent_id"], ["devices.device_id", "devices.agent_id"], ondelete="CASCADE"),
+    )
+    device_id: uuid.UUID = Field(primary_key=True)
+    agent_id: uuid.UUID
+    proxy_id: uuid.UUID
+    kind: str
+    address: str
+    every_s: float
+    assigned_at: datetime = created()
+    reported_at: datetime | None = moment()
 
 
 class Command(SQLModel, table=True):

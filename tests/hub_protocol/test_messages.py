@@ -192,6 +192,11 @@ EXACT = [
         b'{"epoch":1,"n":2,"uptime_s":3.5,"backlog":4,"metrics":{"load":0.5}}',
     ),
     (
+        "remotes",
+        m.Remotes(1, {"printer": m.Check(reachable=True), "meter": m.Check(reachable=False, why="gone")}),
+        b'{"epoch":1,"remotes":{"printer":{"reachable":true},"meter":{"reachable":false,"why":"gone"}}}',
+    ),
+    (
         "event",
         m.Event("e1", 1, {"angle": 12}, 5, NOW, "hall"),
         b'{"id":"e1","epoch":1,"payload":{"angle":12},"seq":5,"at":"2026-01-02T03:04:05.678000Z","space":"hall"}',

@@ -13,7 +13,7 @@ from hub.access.scopes import VOCABULARY
 from hub.errors import Conflict, HubError
 from hub.settings import Settings
 from web.dependencies import AdminAgent, AgentContext, CurrentAgent, CurrentVisitor, Db, Now
-from web.pages import device_presence, device_sections, device_telemetry, device_words, payload
+from web.pages import device_presence, device_proxy, device_sections, device_telemetry, device_words, payload
 from web.pages.change_words import Change, in_words
 from web.pages.devices import can_change
 from web.templating import local_url, redirect, render
@@ -120,6 +120,7 @@ def page(
         now=now,
         is_member=is_member,
         can_change=can_change(current),
+        **device_proxy.facts(session, view, forms.get("proxy", {}), can_change=can_change(current)),
         **device_presence.of_page(session, device_id, now),
         **device_telemetry.facts(session, current, view, settings),
     )

@@ -46,7 +46,7 @@ def test_without_scopes_a_device_only_listens() -> None:
 
 def test_what_each_scope_opens() -> None:
     assert grants_of(["presence:write"]) - BASE == {
-        ("publish", f"r/d/lamp/{name}") for name in ("state", "hello", "heartbeat")
+        ("publish", f"r/d/lamp/{name}") for name in ("state", "hello", "heartbeat", "remotes")
     }
     assert grants_of(["events:write"]) - BASE == {("publish", "r/d/lamp/event/+")}
     for noun in ("events", "memories", "actions"):

@@ -7,6 +7,7 @@ import { commandTone, commandWords, isPending } from "./device-words.js";
 import { onFeed } from "./live.js";
 import { refresh } from "./relative-time.js";
 
+const SOURCES = { http: "HTTP", proxy: "another satellite" };
 const known = new Map(); // device id → {presence, heard, command}, each with the revision it came with
 const add = coalescer((id, facts) => {
   for (const element of document.querySelectorAll(`[data-device="${CSS.escape(id)}"]`)) show(element, facts);
@@ -41,7 +42,7 @@ function showPresence(element, item) {
   }
   for (const word of element.querySelectorAll("[data-field=flapping]")) word.hidden = !item.flapping;
   setText(element, "why", item.why);
-  setText(element, "source", item.source === "http" ? "HTTP" : "MQTT");
+  setText(element, "source", SOURCES[item.source] ?? "MQTT");
   setText(element, "epoch", String(item.epoch));
   setText(element, "bound", String(Math.ceil(item.bound_s)));
   setTime(element, "since", item.since);
