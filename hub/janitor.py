@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
-from hub import batches, retention
+from hub import batches, presence_history, retention
 from hub.database import Database
 from hub.retention import Kept
 
@@ -67,6 +67,12 @@ class Janitor:
             before = retention.older_than(now, getattr(kept, rule.name))
             remove = partial(retention.remove_some, rule=rule, agent_id=agent_id, before=before)
             removed[rule.table] = self._until_none(remove)
+        if agent_id is not None and kept.presence_days < Kept().presence_days:
+            before = retention.older_than(now, kept.presence_days)
+            forget = partial(
+                presence_history.forget_of_agent, agent_id=agent_id, before=before, limit=retention.AT_ONCE
+            )
+            removed["presence_history"] = self._until_none(forget)
         # The hub's own bounds drop whole partitions; only an agent that wants less needs this.
         if agent_id is not None and kept.telemetry_days < Kept().telemetry_days:
             before = retention.older_than(now, kept.telemetry_days)

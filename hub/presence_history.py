@@ -83,6 +83,20 @@ def of_device(session: Session, device_id: uuid.UUID, since: datetime, until: da
     return timeline([Drawn(*row) for row in reversed(rows)], seen, since, until)
 
 
+def forget_of_agent(session: Session, agent_id: uuid.UUID, before: datetime, limit: int) -> int:
+    """Remove an agent's that are older, at most `limit`, but what stood then; returns how many."""
+    gone = session.execute(
+        text(
+            "WITH gone AS (DELETE FROM presence_history WHERE change_no IN (SELECT h.change_no FROM presence_history "
+            "AS h WHERE h.agent_id = :agent AND h.at < :before AND EXISTS (SELECT FROM presence_history AS n "
+            "WHERE n.device_id = h.device_id AND n.change_no > h.change_no AND n.at < :before) "
+            "ORDER BY h.at LIMIT :limit) RETURNING 1) SELECT count(*) FROM gone"
+        ),
+        {"agent": agent_id, "before": before, "limit": limit},
+    )
+    return int(gone.scalar_one())
+
+
 def forget(session: Session, before: datetime) -> None:
     """Remove what is older, a bounded number at a time; what stood then is kept, for it may stand still."""
     session.execute(

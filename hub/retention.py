@@ -11,13 +11,15 @@ from typing import Any, Final
 from sqlalchemy import text
 from sqlmodel import Session
 
-from hub import agents, audit
+from hub import agents, audit, presence_history
 from hub.errors import Conflict, Invalid
 from hub.telemetry.tiers import TIERS
 
 DAYS_MAX: Final = 3_650
 # A sample may come a week late, and the condensing goes back to it.
 TELEMETRY_DAYS_MIN: Final = 7
+# The hub's own bound, and as far as pages look back.
+PRESENCE_DAYS_MAX: Final = presence_history.KEPT.days
 # Rows of one transaction: a few milliseconds of locks, on rows that nobody else changes.
 AT_ONCE: Final = 2_000
 
@@ -31,6 +33,7 @@ class Kept:
     commands_days: int = 90
     denials_days: int = 14
     dead_letters_days: int = 30
+    presence_days: int = presence_history.KEPT.days
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +84,9 @@ def change(session: Session, agent_id: uuid.UUID, days: dict[str, int], *, revis
     after = Kept(**asdict(before.kept) | days)
     for name in NAMES:
         least = TELEMETRY_DAYS_MIN if name == "telemetry_days" else 1
-        if not least <= getattr(after, name) <= DAYS_MAX:
-            raise Invalid(f"is {least} to {DAYS_MAX:,} days", field=name)
+        most = PRESENCE_DAYS_MAX if name == "presence_days" else DAYS_MAX
+        if not least <= getattr(after, name) <= most:
+            raise Invalid(f"is {least} to {most:,} days", field=name)
     if after == before.kept:
         return before
     names = ", ".join(NAMES)

@@ -33,6 +33,7 @@ class AgentRetention(SQLModel, table=True):
     denials_days: int
     dead_letters_days: int
     revision: int = Field(default=1, sa_column_kwargs=default("1"))
+    presence_days: int = Field(default=30, sa_column_kwargs=default("30"))
 
 
 class Space(SQLModel, table=True):

@@ -58,7 +58,7 @@ def test_another_agents_is_not_there(session, device, park):
 
 def test_those_of_nobody_are_for_the_owner_of_the_first_agent(session, agent, device, park):
     park(f"{ROOT}/d/stranger/event/bell")
-    second = Agent(name="Second")
+    second = Agent(name="Second", created_at=NOW + timedelta(hours=1))
     session.add(second)
     session.flush()
     views = [

@@ -86,6 +86,7 @@ def keep(session, agent_id, days: int) -> None:
         ({"events_days": 3_651}, "events_days"),
         ({"telemetry_days": 6}, "telemetry_days"),
         ({"dead_letters_days": -1}, "dead_letters_days"),
+        ({"presence_days": 31}, "presence_days"),
     ],
 )
 def test_days_that_cannot_be_are_refused(session, agent, days, field):
@@ -146,6 +147,22 @@ def test_an_agent_that_wants_its_samples_for_less_long_has_them_removed(database
     session.commit()
     assert "telemetry" not in Janitor(database).look(NOW)
     assert Janitor(database).look(NOW + timedelta(days=2))["telemetry"] == 10
+
+
+def test_presence_is_forgotten_but_what_stood_then(database, session, agent, device):
+    for days in (9, 8, 6, 1):
+        session.execute(
+            text(
+                "INSERT INTO presence_history (device_id, agent_id, at, verdict, why, epoch)"
+                " VALUES (:device, :agent, :at, 'online', 'connected', 1)"
+            ),
+            {"device": device.device_id, "agent": agent.agent_id, "at": NOW - timedelta(days=days)},
+        )
+    keep(session, agent.agent_id, 7)
+    session.commit()
+    assert Janitor(database).look(NOW) == {"presence_history": 1}
+    left = session.execute(text("SELECT at FROM presence_history ORDER BY at")).scalars()
+    assert [(NOW - at).days for at in left] == [8, 6, 1]
 
 
 def test_more_than_one_step_is_removed_in_several(database, session, agent, device, monkeypatch):

@@ -10,6 +10,7 @@ DAYS = {
     "commands_days": "60",
     "denials_days": "7",
     "dead_letters_days": "5",
+    "presence_days": "20",
 }
 
 

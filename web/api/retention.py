@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from hub import retention
-from hub.retention import DAYS_MAX, TELEMETRY_DAYS_MIN, RetentionView
+from hub.retention import DAYS_MAX, PRESENCE_DAYS_MAX, TELEMETRY_DAYS_MIN, RetentionView
 from web.api.agents import mine
 from web.api.caller import CurrentPerson
 from web.dependencies import Db
@@ -15,6 +15,7 @@ from web.dependencies import Db
 router = APIRouter(prefix="/api/agents", tags=["agents"])
 
 Days = Annotated[int, Field(ge=1, le=DAYS_MAX)]
+PresenceDays = Annotated[int, Field(ge=1, le=PRESENCE_DAYS_MAX)]
 TelemetryDays = Annotated[int, Field(ge=TELEMETRY_DAYS_MIN, le=DAYS_MAX)]
 
 
@@ -26,6 +27,7 @@ class RetentionBody(BaseModel):
     commands_days: int = Field(description="after their end")
     denials_days: int
     dead_letters_days: int
+    presence_days: int
     revision: int = Field(description="0 while the defaults hold; rises with every change")
 
 
@@ -39,6 +41,7 @@ class RetentionChange(BaseModel):
     commands_days: Days | None = None
     denials_days: Days | None = None
     dead_letters_days: Days | None = None
+    presence_days: PresenceDays | None = None
     revision: int | None = Field(None, ge=0, description="refused when it is no longer at this one")
 
 

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request, Response
+from pydantic import BaseModel, Field
 
 from hub import agents, retention
 from hub.errors import Conflict, HubError
@@ -14,7 +15,19 @@ from web.templating import redirect
 
 router = APIRouter(prefix="/agents")
 
-Days = Annotated[str, Form(max_length=20)]
+Days = Annotated[str, Field(max_length=20)]
+
+
+class Filled(BaseModel):
+    """The form as it comes: days as they were typed."""
+
+    revision: Annotated[int, Field(ge=0)] = 0
+    events_days: Days = ""
+    telemetry_days: Days = ""
+    commands_days: Days = ""
+    denials_days: Days = ""
+    dead_letters_days: Days = ""
+    presence_days: Days = ""
 
 
 @router.post("/{own_id}/retention")
@@ -23,20 +36,14 @@ def change(
     agent: Administered,
     visitor: CurrentVisitor,
     session: Db,
-    revision: Annotated[int, Form(ge=0)] = 0,
-    events_days: Days = "",
-    telemetry_days: Days = "",
-    commands_days: Days = "",
-    denials_days: Days = "",
-    dead_letters_days: Days = "",
+    filled: Annotated[Filled, Form()],
 ) -> Response:
     """Keep for so many days from now on."""
-    given = (events_days, telemetry_days, commands_days, denials_days, dead_letters_days)
-    typed = dict(zip(retention.NAMES, given, strict=True))
+    typed = {name: getattr(filled, name) for name in retention.NAMES}
     try:
         with session.begin_nested():
             days = {name: retention_form.days(name, text) for name, text in typed.items()}
-            retention.change(session, agent.agent_id, days, revision=revision, by=visitor.label)
+            retention.change(session, agent.agent_id, days, revision=filled.revision, by=visitor.label)
     except HubError as error:
         if error.field is None:
             raise

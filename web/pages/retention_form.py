@@ -15,6 +15,7 @@ LABELS: Final = {
     "commands_days": "Commands",
     "denials_days": "Refusals",
     "dead_letters_days": "Dead letters",
+    "presence_days": "Presence",
 }
 
 
