@@ -28,7 +28,7 @@ import paho.mqtt.client as paho
 import report
 from live_home import HUB_PASSWORD, REPOSITORY, SCOPES, running
 
-from hub import commands, devices, migrations, outbox
+from hub import commands, device_views, devices, migrations, outbox
 from hub.access import credentials, roles
 from hub.access.roles import GrantDraft, RoleDraft
 from hub.database import Database
@@ -141,7 +141,7 @@ def wait_online(database: Database, device: Device) -> None:
     deadline = time.monotonic() + WITHIN_S
     while True:
         with database.transaction() as session:
-            if devices.view(session, device.agent_id, device.device_id).presence == "online":
+            if device_views.view(session, device.agent_id, device.device_id).presence == "online":
                 return
         assert time.monotonic() < deadline
         time.sleep(0.02)

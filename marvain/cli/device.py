@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import click
 
-from hub import commands, devices, identity, one_hub
+from hub import commands, device_views, devices, identity, one_hub
 from hub.errors import Conflict
 from hub_protocol.topics import DEFAULT_ROOT, Topics
 from marvain.cli import claim, device_commands
@@ -66,7 +66,7 @@ def add(
 def list_(agent: str | None, instance: Instance, *, as_json: bool) -> None:
     """List the devices of an agent and how they are."""
     with database(instance) as opened, opened.transaction() as session:
-        found = devices.overview(session, identity.find_agent(session, agent).agent_id)
+        found = device_views.overview(session, identity.find_agent(session, agent).agent_id)
     if as_json:
         show_json(found)
         return

@@ -15,9 +15,9 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from ports import free_port
 
-from hub import commands, devices, identity
+from hub import commands, device_views, devices, identity
 from hub.commands import CommandView
-from hub.devices import DeviceView
+from hub.device_views import DeviceView
 from marvain.instance import Instance as Folder
 from marvain.reach import database
 
@@ -116,7 +116,7 @@ class Instance:
         """All devices by handle, read beside the running services."""
         with database(Folder(self.data)) as opened, opened.transaction() as session:
             agent = identity.find_agent(session)
-            return {view.handle: view for view in devices.overview(session, agent.agent_id)}
+            return {view.handle: view for view in device_views.overview(session, agent.agent_id)}
 
     def ping(self, handle: str) -> CommandView:
         """Ask for a ping as a page does, and wait for its end."""

@@ -11,7 +11,7 @@ import subprocess
 import pytest
 from playwright.sync_api import expect
 
-from hub.devices import DeviceView
+from hub.device_views import DeviceView
 
 from .conftest import BIN, Satellite, wait_until
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from hub import agents, audit, commands, devices, events, identity, integrations, outbox
+from hub import agents, audit, commands, device_views, devices, events, identity, integrations, outbox
 from hub.access import changes, credentials, principals
 from hub.errors import Conflict, Forbidden, Invalid, NotFound
 from hub.tables import Agent, AgentMembership, User
@@ -74,7 +74,7 @@ def test_one_that_is_off_lets_nobody_in(session, agent, owner, say) -> None:
     say((f"{added.device.handle}/hello", {"epoch": 3}))
     agents.set_disabled(session, agent.agent_id, disabled=True, by="ann@example.org")
     now = datetime.now(UTC)
-    assert devices.view(session, agent.agent_id, added.device.device_id).presence == "offline"
+    assert device_views.view(session, agent.agent_id, added.device.device_id).presence == "offline"
     for username, token in (("porch", added.token), ("ext_node-red", bearer.token)):
         assert isinstance(credentials.authenticate(session, username, token, now), credentials.Refused)
         assert principals.load(session, username, ROOT) is None

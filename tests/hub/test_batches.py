@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import text
 
-from hub import batches, command_ends, commands, device_config, devices, outbox, retention, tags
+from hub import batches, command_ends, commands, device_config, device_views, devices, outbox, retention, tags
 from hub import feed as feeds
 from hub.batches import Wish
 from hub.errors import Conflict, Invalid, NotFound
@@ -76,8 +76,8 @@ def test_many_are_tagged_at_once_and_found_by_tag(session, make_device, agent):
     assert tags.change_many(session, agent.agent_id, ids[:1], remove=["dry"], by="ann") == 1
     assert tags.change_many(session, agent.agent_id, ids[:1], remove=["dry"], by="ann") == 0
     assert tags.counted(session, agent.agent_id) == {"dry": 1, "up": 2}
-    assert [view.handle for view in devices.overview(session, agent.agent_id, tag="dry")] == ["barn"]
-    assert devices.view(session, agent.agent_id, ids[0]).tags == ["up"]
+    assert [view.handle for view in device_views.overview(session, agent.agent_id, tag="dry")] == ["barn"]
+    assert device_views.view(session, agent.agent_id, ids[0]).tags == ["up"]
 
 
 def test_a_plan_says_who_is_left_out_and_why(session, three, agent):

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import text
 
-from hub import dead_letters, devices, events, feed, outbox
+from hub import dead_letters, device_views, events, feed, outbox
 from hub.dead_letters import Filter, View
 from hub.errors import Conflict, Invalid, NotFound
 from hub.inbox import retrying
@@ -93,7 +93,7 @@ def test_what_is_stored_now_is_one_no_more_and_its_old_epoch_is_no_matter(sessio
 
 def test_it_is_no_sign_of_life(session, device, park, again):
     assert again(park()) is None
-    seen = devices.view(session, device.agent_id, device.device_id)
+    seen = device_views.view(session, device.agent_id, device.device_id)
     assert (seen.presence, seen.epoch, seen.last_heard_at) == ("offline", 0, None)
 
 

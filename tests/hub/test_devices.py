@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 from sqlmodel import Session
 
-from hub import audit, commands, devices, events, feed, outbox
+from hub import audit, commands, device_views, devices, events, feed, outbox
 from hub.access import credentials, principals
 from hub.errors import Conflict, Invalid, NotFound
 from hub.tables import Agent, Space
@@ -51,8 +51,8 @@ def test_a_device_of_another_agent_is_not_found(session, device):
     with pytest.raises(NotFound):
         devices.find(session, other.agent_id, device.device_id)
     with pytest.raises(NotFound):
-        devices.view(session, other.agent_id, device.device_id)
-    assert devices.overview(session, other.agent_id) == []
+        device_views.view(session, other.agent_id, device.device_id)
+    assert device_views.overview(session, other.agent_id) == []
 
 
 def test_a_taken_handle_is_a_conflict_and_a_name_twice_is_not(session, make_device):
@@ -74,7 +74,7 @@ def test_the_token_is_stored_as_a_hash_only(session, agent):
 
 def test_a_view_has_what_a_row_shows(session, make_device, space):
     device = make_device(space_id=space.space_id, scopes=["events:write"])
-    seen = devices.view(session, device.agent_id, device.device_id)
+    seen = device_views.view(session, device.agent_id, device.device_id)
     assert (seen.presence, seen.why, seen.space_name) == ("offline", "never connected", "Hall")
     assert seen.scopes == ["events:write"]
     assert seen.last_command is None
@@ -88,7 +88,7 @@ def test_revoked_is_for_good(session, device, agent):
         devices.rotate(session, device, by="bob")
     with pytest.raises(Conflict):
         commands.request(session, device, "ping", by="bob")
-    seen = devices.view(session, agent.agent_id, device.device_id)
+    seen = device_views.view(session, agent.agent_id, device.device_id)
     assert (seen.revoked_by, seen.revoked_reason) == ("ann", "lost on the train")
     assert "revoked by ann: lost on the train" in seen.why
 
@@ -121,7 +121,7 @@ def test_rotate_makes_the_old_token_worthless(session, agent, say):
     assert isinstance(refused, credentials.Refused)
     assert "replaced" in refused.reason
     assert isinstance(credentials.authenticate(session, "porch", token, now), credentials.Authenticated)
-    seen = devices.view(session, agent.agent_id, new.device.device_id)
+    seen = device_views.view(session, agent.agent_id, new.device.device_id)
     assert (seen.presence, seen.epoch) == ("offline", 0)
 
 
@@ -222,7 +222,7 @@ def test_a_deleted_device_leaves_what_it_reported_and_nothing_else(session, agen
         devices.delete(session, added.device, "porch", by="ann")
     assert refused.value.field == "typed"
     devices.delete(session, added.device, "Porch", by="ann")
-    assert devices.overview(session, agent.agent_id) == []
+    assert device_views.overview(session, agent.agent_id) == []
     with pytest.raises(NotFound):
         devices.find(session, agent.agent_id, added.device.device_id)
     assert principals.load(session, "porch", "marvain/v1") is None

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import event, text
 
-from hub import devices, feed, presence_history, presence_records
+from hub import device_views, feed, presence_history, presence_records
 from hub.presence import Evidence, Heard, hear
 from hub.presence_records import Known
 from hub.sweeper import Sweeper, calm
@@ -140,11 +140,11 @@ def test_flapping_is_told_and_taken_back(session, device, say):
     for epoch in range(1, 6):
         say(("porch/state", {"state": "online", "epoch": epoch}), at=after(epoch * 10))
         say(("porch/state", {"state": "lost", "epoch": epoch}), at=after(epoch * 10 + 5))
-    assert devices.view(session, device.agent_id, device.device_id).flapping
+    assert device_views.view(session, device.agent_id, device.device_id).flapping
     calm(session, after(120))
-    assert devices.view(session, device.agent_id, device.device_id).flapping
+    assert device_views.view(session, device.agent_id, device.device_id).flapping
     calm(session, after(7200))
-    assert not devices.view(session, device.agent_id, device.device_id).flapping
+    assert not device_views.view(session, device.agent_id, device.device_id).flapping
     feed.flush(session)
     told = [
         one["items"][-1]["flapping"]

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import text
 
-from hub import device_config, devices, proxied, proxying
+from hub import device_config, device_views, devices, proxied, proxying
 from hub.errors import Conflict, Invalid
 from hub.presence import Evidence, Heard, Report, hear, lose_sight, report, silence
 from hub.tables import Agent
@@ -20,7 +20,7 @@ def after(seconds: float) -> datetime:
 
 
 def seen(session, device):
-    return devices.view(session, device.agent_id, device.device_id)
+    return device_views.view(session, device.agent_id, device.device_id)
 
 
 def presence(session, device) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import text
 
-from hub import devices, quarantines
+from hub import device_views, devices, quarantines
 from hub.errors import Conflict
 from hub.inbox.consumer import Consumer
 from hub.inbox.envelope import Incoming
@@ -53,7 +53,7 @@ def flood(gate, count=100, now=0.0, handle="porch"):
 
 def view(session, device):
     session.rollback()
-    return devices.view(session, device.agent_id, device.device_id)
+    return device_views.view(session, device.agent_id, device.device_id)
 
 
 def audited(session):

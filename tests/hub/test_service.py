@@ -20,7 +20,7 @@ import pytest
 from ports import free_port
 from sqlalchemy import text
 
-from hub import commands, devices
+from hub import commands, device_views, devices
 from hub.database import libpq_url
 from hub.tables import Agent
 
@@ -155,7 +155,7 @@ def registered(database) -> None:
 def presence(database) -> tuple[str, str]:
     with database.transaction() as work:
         device = devices.by_handle(work, "porch")
-        seen = devices.view(work, device.agent_id, device.device_id)
+        seen = device_views.view(work, device.agent_id, device.device_id)
         return seen.presence, seen.why
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import text
 
-from hub import audit, commands, devices, feed, outbox
+from hub import audit, commands, device_views, feed, outbox
 from hub.access import traffic
 from hub.sweeper import Sweeper, tidy
 
@@ -20,7 +20,7 @@ def after(seconds: float) -> datetime:
 
 def presence(session, device) -> str:
     session.rollback()
-    return devices.view(session, device.agent_id, device.device_id).presence
+    return device_views.view(session, device.agent_id, device.device_id).presence
 
 
 def settled(database, back_at: datetime | None = LONG_AGO, *, until_s: float = 0) -> Sweeper:
@@ -124,7 +124,7 @@ def test_tidying_removes_what_has_had_its_time_and_nothing_else(session, porch):
     assert len(feed.since(session, porch.agent_id, 0).messages) == revision
     tidy(session, after(2 * 86_400))
     assert feed.since(session, porch.agent_id, 0).reset
-    assert devices.view(session, porch.agent_id, porch.device_id).token_created_at is not None
+    assert device_views.view(session, porch.agent_id, porch.device_id).token_created_at is not None
     assert audit.entries(session, porch.agent_id) != []
 
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from sqlmodel import Session
 
-from hub import devices, migrations
+from hub import device_views, devices, migrations
 from hub.access import credentials
 from hub.access.credentials import Refused
 from hub.database import Database
@@ -80,7 +80,7 @@ def test_nobody_comes_in_as_a_remote_until_it_is_enrolled(legacy):
             token = devices.give_first_token(session, device, by="ann@example.org")
             session.flush()
             assert not isinstance(credentials.authenticate(session, handle, token, NOW), Refused)
-            seen = devices.view(session, legacy.home, device_id)
+            seen = device_views.view(session, legacy.home, device_id)
             assert (seen.needs_enrolment, seen.metadata["is_remote"]) == (False, True)
     finally:
         database.close()

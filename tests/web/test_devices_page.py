@@ -9,7 +9,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from hub import commands, devices, identity, quarantines
+from hub import commands, device_views, devices, identity, quarantines
 from hub.access import credentials
 from hub.database import Database
 from hub.quarantines import Spell
@@ -75,7 +75,7 @@ async def test_members_look_and_admins_change(
     for action in UNSAFE:
         assert (await member.post(f"/devices/{porch}/{action}", headers=JSON)).status_code == 403
     with database.transaction() as session:
-        assert [view.revoked_at for view in devices.overview(session, home)] == [None]
+        assert [view.revoked_at for view in device_views.overview(session, home)] == [None]
 
 
 async def test_another_site_cannot_change(new_client: NewClient, owner_token: str, porch: uuid.UUID) -> None:
@@ -123,7 +123,7 @@ async def test_adding_shows_the_token_once_with_commands_that_use_it(
     for topic in ("state", "hello", "heartbeat", "event/door_open", "reply/COMMAND_ID", "cmd/+/+"):
         assert f"marvain/v1/d/front-door/{topic}" in answer.text
     with database.transaction() as session:
-        view = devices.overview(session, home)[0]
+        view = device_views.overview(session, home)[0]
         assert view.scopes == ["events:write", "presence:write"]
         stored = session.execute(text("SELECT hash FROM credentials WHERE username = 'front-door'")).scalar_one()
     assert credentials.verify_secret(token, stored)
@@ -192,7 +192,7 @@ async def test_a_reason_that_is_too_long_revokes_nothing(
     answer = await owner.post(f"/devices/{porch}/revoke", headers=JSON, data={"reason": "x" * 201})
     assert (answer.status_code, answer.json()["field"]) == (422, "reason")
     with database.transaction() as session:
-        assert devices.overview(session, home)[0].revoked_at is None
+        assert device_views.overview(session, home)[0].revoked_at is None
 
 
 async def test_rotating_gives_another_token(owner: httpx.AsyncClient, porch: uuid.UUID, database: Database) -> None:

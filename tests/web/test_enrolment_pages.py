@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from hub import audit, claims, devices, enrolment, enrolment_records, identity
+from hub import audit, claims, device_views, devices, enrolment, enrolment_records, identity
 from hub.claims import ClaimDraft
 from hub.database import Database
 from hub.enrolment import Standing, Statement
@@ -190,7 +190,7 @@ async def test_approving_makes_the_device_as_the_form_says(
     answer = await owner.post(f"/devices/enrolments/{asked.enrolment_id}/approve", data=fields)
     assert answer.status_code == 303
     with database.transaction() as session:
-        view = devices.overview(session, home)[0]
+        view = device_views.overview(session, home)[0]
         assert (view.handle, view.name, view.needs_enrolment) == ("tall-mast", "Tall mast", True)
         assert view.scopes == ["events:write", "presence:write"]
         actors = {(one.action, one.actor) for one in audit.entries(session, home)}

@@ -5,7 +5,7 @@ import uuid
 
 import pytest
 
-from hub import devices, identity
+from hub import device_views, devices, identity
 from hub.settings import Settings
 from hub.tables import Agent
 from web.pages import snippets
@@ -56,7 +56,7 @@ async def test_a_new_one_is_a_device_with_its_token_shown_once(owner, database, 
         shown = page[page.index(f'id="way-{way}"') :]
         assert token in shown[: shown.index("</pre>")]
     with database.transaction() as session:
-        view = devices.overview(session, identity.find_agent(session).agent_id, remotes=True)[0]
+        view = device_views.overview(session, identity.find_agent(session).agent_id, remotes=True)[0]
         assert (view.handle, view.metadata["is_remote"], view.scopes) == ("cabin", True, list(devices.DEFAULT_SCOPES))
     assert token not in (await owner.get(f"/devices/{view.device_id}")).text
 

@@ -8,8 +8,9 @@ from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from hub import devices, identity, quarantines
-from hub.devices import NAME_MAX, OVERLAP_MAX_S, REASON_MAX, DeviceView
+from hub import device_views, devices, identity, quarantines
+from hub.device_views import DeviceView
+from hub.devices import NAME_MAX, OVERLAP_MAX_S, REASON_MAX
 from web.api.access import Access, needs_person
 from web.api.once import Once
 from web.dependencies import Db, WebSettings
@@ -124,7 +125,7 @@ class DeviceWithToken(BaseModel):
 @router.get("")
 def overview(access: Reader, session: Db) -> DeviceList:
     """All devices."""
-    return DeviceList(items=[body(one) for one in devices.overview(session, access.agent_id)])
+    return DeviceList(items=[body(one) for one in device_views.overview(session, access.agent_id)])
 
 
 @router.post("", status_code=201, response_model=DeviceWithToken)
@@ -150,7 +151,7 @@ def create(new: NewDevice, access: Writer, session: Db, settings: WebSettings, o
 @router.get("/{device_id}")
 def show(device_id: UUID, access: Reader, session: Db) -> DeviceBody:
     """One device."""
-    return body(devices.view(session, access.agent_id, device_id))
+    return body(device_views.view(session, access.agent_id, device_id))
 
 
 @router.patch("/{device_id}")
@@ -166,7 +167,7 @@ def change(device_id: UUID, asked: DeviceChange, access: Writer, session: Db) ->
     if asked.scopes is not None:
         devices.set_scopes(session, device, asked.scopes, by=access.label)
     session.flush()
-    return body(devices.view(session, access.agent_id, device_id))
+    return body(device_views.view(session, access.agent_id, device_id))
 
 
 @router.post("/{device_id}/rotate-token", status_code=201, response_model=DeviceWithToken)
@@ -190,14 +191,14 @@ def revoke(device_id: UUID, access: Writer, session: Db, asked: Revocation | Non
     device = devices.find(session, access.agent_id, device_id)
     devices.revoke(session, device, by=access.label, reason=asked.reason if asked else "")
     session.flush()
-    return body(devices.view(session, access.agent_id, device_id))
+    return body(device_views.view(session, access.agent_id, device_id))
 
 
 @router.post("/{device_id}/let-go")
 def let_go(device_id: UUID, access: Writer, session: Db) -> DeviceBody:
     """Let it out of quarantine before its time; when it goes on as before, it is back at once."""
     quarantines.let_go(session, devices.find(session, access.agent_id, device_id), by=access.label)
-    return body(devices.view(session, access.agent_id, device_id))
+    return body(device_views.view(session, access.agent_id, device_id))
 
 
 @router.delete("/{device_id}", status_code=204)
@@ -218,7 +219,7 @@ def body(view: DeviceView) -> DeviceBody:
 def _with_token(session: Db, access: Access, settings: WebSettings, device_id: UUID, token: str) -> DeviceWithToken:
     session.flush()
     return DeviceWithToken(
-        device=body(devices.view(session, access.agent_id, device_id)),
+        device=body(device_views.view(session, access.agent_id, device_id)),
         token=token,
         mqtt_host=settings.device_mqtt_host,
         mqtt_port=settings.device_mqtt_port,

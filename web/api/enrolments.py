@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from hub import claims, devices, enrolment_decisions, enrolment_records, identity
+from hub import claims, device_views, devices, enrolment_decisions, enrolment_records, identity
 from hub.access.callers import PersonCaller
 from hub.claims import MINUTES, MINUTES_MAX, ClaimDraft, ClaimView
 from hub.enrolment_decisions import REASON_MAX, Approval
@@ -190,7 +190,7 @@ def approve(enrolment_id: UUID, access: Writer, session: Db, now: Now, asked: Ap
     approval = Approval(wanted.name, wanted.handle, space_id, wanted.scopes)
     device = enrolment_decisions.approve(session, access.agent_id, enrolment_id, approval, by=access.label, now=now)
     session.flush()
-    return body(devices.view(session, access.agent_id, device.device_id))
+    return body(device_views.view(session, access.agent_id, device.device_id))
 
 
 @router.post("/api/enrolments/{enrolment_id}/reject")

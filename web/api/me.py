@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from sqlmodel import Session
 
-from hub import devices, identity
+from hub import device_views, identity
 from hub.access.callers import DeviceCaller, PersonCaller
 from hub.access.scopes import expand
 from hub.tables import Agent
@@ -73,7 +73,7 @@ def me(caller: CurrentCaller, session: Db) -> DeviceMe | PersonMe:
 
 
 def _device(session: Session, caller: DeviceCaller) -> DeviceMe:
-    view = devices.view(session, caller.agent_id, caller.device_id)
+    view = device_views.view(session, caller.agent_id, caller.device_id)
     return DeviceMe(
         device_id=view.device_id,
         handle=view.handle,

@@ -7,7 +7,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime, BaseModel, Field
 
-from hub import devices, presence_history
+from hub import device_views, presence_history
 from hub.errors import Invalid
 from hub.uptime import uptime
 from web.api.access import Access, needs_person
@@ -61,7 +61,7 @@ def show(
     until: Annotated[AwareDatetime | None, Query(description="until then; now when left out")] = None,
 ) -> PresenceBody:
     """How the device's connection stands, and how it stood over a span of time."""
-    device = devices.view(session, access.agent_id, device_id)
+    device = device_views.view(session, access.agent_id, device_id)
     until = min(until or now, now)
     try:
         since = since or until - LATELY

@@ -7,7 +7,7 @@ from uuid import UUID
 from fastapi import APIRouter, Form, Query, Request, Response
 from sqlmodel import Session
 
-from hub import devices, feed, integrations
+from hub import device_views, feed, integrations
 from hub.access import denials, roles
 from hub.access.denials import Denial
 from hub.access.preview import preview
@@ -149,7 +149,7 @@ def _trial(
 
 def _names(session: Session, agent_id: UUID) -> dict[str, tuple[str, str]]:
     """By username: what people call it, and its page."""
-    names = {one.handle: (one.name, f"/devices/{one.device_id}") for one in devices.overview(session, agent_id)}
+    names = {one.handle: (one.name, f"/devices/{one.device_id}") for one in device_views.overview(session, agent_id)}
     for one in integrations.list_integrations(session, agent_id):
         names[one.username] = (one.name, f"/integrations/{one.integration_id}")
     return names

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Query, Request, Response
 from sqlmodel import Session
 
-from hub import devices
+from hub import device_views
 from hub.access import overview, roles
 from hub.access.grants import valid_filter, valid_topic
 from hub.access.overview import PrincipalView
@@ -85,7 +85,7 @@ def topic_problem(action: str, topic: str) -> str:
 def known_topics(session: Session, agent_id: uuid.UUID, root: str) -> list[str]:
     """Topics of this agent that a field can complete."""
     known = [f"{root}/hub/status", f"{root}/x/{agent_id}/#", f"{root}/ui/{agent_id}/#"]
-    for one in devices.overview(session, agent_id)[:_COMPLETED_DEVICES]:
+    for one in device_views.overview(session, agent_id)[:_COMPLETED_DEVICES]:
         if one.revoked_at is None:
             known += [f"{root}/d/{one.handle}/{what}" for what in ("presence", "state", "hello", "cmd/#")]
     return known

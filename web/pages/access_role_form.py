@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, Field
 from sqlmodel import Session
 
-from hub import devices, integrations
+from hub import device_views, integrations
 from hub.access import templates
 from hub.access.roles import GrantDraft, RoleDraft, RoleView
 from hub.errors import Invalid
@@ -113,7 +113,7 @@ def mark(draft: RoleDraft) -> str:
 
 def choices(session: Session, agent_id: uuid.UUID, open_topics: tuple[str, ...]) -> dict[str, Any]:
     """What the form offers: who can bear the role, filters to complete, and all forms that can be granted."""
-    present = [one for one in devices.overview(session, agent_id) if one.revoked_at is None]
+    present = [one for one in device_views.overview(session, agent_id) if one.revoked_at is None]
     others = [one for one in integrations.list_integrations(session, agent_id) if one.revoked_at is None]
     forms = {action: templates.allowed_forms(action, open_topics) for action in ("publish", "subscribe")}
     known = [form for of_action in forms.values() for form in of_action if "<" not in form]

@@ -8,11 +8,11 @@ from fastapi import APIRouter, Form, Request, Response
 from pydantic import BaseModel, Field
 from sqlmodel import Session
 
-from hub import audit, devices
+from hub import audit, device_views, devices
 from hub.access import principals
 from hub.access.preview import Preview, preview_scopes
 from hub.access.scopes import VOCABULARY, Scope
-from hub.devices import DeviceView
+from hub.device_views import DeviceView
 from hub.errors import Invalid
 from web.dependencies import AdminAgent, AgentContext, CurrentVisitor, Db, MemberAgent, Now, WebSettings
 from web.pages.access_frame import EntryId, address, just_saved, show
@@ -40,7 +40,7 @@ def open_one(
     saved: EntryId = 0,
 ) -> Response:
     """The scopes of a device; `saved` names the change that was just made."""
-    device = devices.view(session, current.agent_id, device_id)
+    device = device_views.view(session, current.agent_id, device_id)
     entry = just_saved(session, current, saved, "device.scopes_changed")
     before = (entry.before or {}).get("scopes") if entry and entry.subject_id == device_id else None
     return _page(request, current, session, device, settings.root, typed=device.scopes, before=before)
@@ -77,7 +77,7 @@ def edit(
     given = form.scopes
     found = devices.find(session, current.agent_id, device_id)
     session.refresh(found, with_for_update=True)  # two who save at once: the second sees what the first has done
-    device = devices.view(session, current.agent_id, device_id)
+    device = device_views.view(session, current.agent_id, device_id)
     try:
         effect = preview_scopes(session, current.agent_id, device_id, given, root=settings.root, now=now)
     except Invalid as error:

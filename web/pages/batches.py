@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from sqlmodel import Session
 from starlette.datastructures import FormData
 
-from hub import batches, devices, feed, tags, verbs
+from hub import batches, device_views, feed, tags, verbs
 from hub.batches import Plan, Wish
 from hub.errors import HubError, Invalid
 from hub.verbs import Verb
@@ -124,7 +124,7 @@ def _verbs(session: Session, current: AgentContext, tag: str) -> list[Verb]:
     """The verbs of all satellites with this tag, those that most of them have first."""
     found: dict[str, Verb] = {}
     having: Counter[str] = Counter()
-    for device in devices.overview(session, current.agent_id, tag=tag or None) if tag else ():
+    for device in device_views.overview(session, current.agent_id, tag=tag or None) if tag else ():
         for verb in verbs.of_hello(device.hello) if device.revoked_at is None else ():
             found.setdefault(verb.name, verb)
             having[verb.name] += 1

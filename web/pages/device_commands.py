@@ -5,7 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 
-from hub import command_ends, commands, devices, feed, verbs
+from hub import command_ends, commands, device_views, devices, feed, verbs
 from hub.errors import HubError, Invalid
 from web.dependencies import AdminAgent, CurrentAgent, CurrentVisitor, Db, Now
 from web.pages import command_form, device_page, device_sections, device_words, payload
@@ -28,7 +28,7 @@ def ledger(
 ) -> Response:
     """A page of everything that it was asked."""
     rev = feed.revision(session, current.agent_id)
-    view = devices.view(session, current.agent_id, device_id)
+    view = device_views.view(session, current.agent_id, device_id)
     return render(
         request,
         "device_commands.html",
@@ -55,7 +55,7 @@ def send(
 ) -> Response | dict[str, Any]:
     """Queue one command; how it fares shows in the ledger."""
     device = devices.find(session, current.agent_id, device_id)
-    view = devices.view(session, current.agent_id, device_id)
+    view = device_views.view(session, current.agent_id, device_id)
     known = view.hello if view.last_hello_at else None
     verb = verbs.choose(known, text_of(form, "verb", most=200), device.handle)
     wanted = command_form.of_verb(verb)
@@ -98,7 +98,7 @@ def cancel(
     return {"command_id": str(command_id), "message": message}
 
 
-def _told(verb: str, view: devices.DeviceView, expires_at: Any) -> str:
+def _told(verb: str, view: device_views.DeviceView, expires_at: Any) -> str:
     if view.presence in ("online", "suspect"):
         return f"{verb} goes to {view.name}."
     until = expires_at.strftime("%H:%M")

@@ -7,7 +7,7 @@ from uuid import UUID
 from fastapi import APIRouter, Form, Request, Response
 from sqlmodel import Session
 
-from hub import audit, devices, events, feed, identity
+from hub import audit, device_views, devices, events, feed, identity
 from hub.access import denials, live_sessions, principals
 from hub.access.scopes import VOCABULARY
 from hub.errors import Conflict, HubError
@@ -95,7 +95,7 @@ def page(
     settings: Settings = request.app.state.settings
     rev = feed.revision(session, current.agent_id)
     is_member = current.role != "guest"
-    view = devices.view(session, current.agent_id, device_id)
+    view = device_views.view(session, current.agent_id, device_id)
     own = {"typed": {"name": view.name, "space": str(view.space_id or "")}, "errors": {}}
     return render(
         request,

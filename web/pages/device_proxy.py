@@ -7,8 +7,8 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Form, Request, Response
 from sqlmodel import Session
 
-from hub import devices, proxied, proxying
-from hub.devices import DeviceView
+from hub import device_views, devices, proxied, proxying
+from hub.device_views import DeviceView
 from hub.errors import HubError, Invalid
 from web.dependencies import AdminAgent, CurrentVisitor, Db, Now
 from web.pages import device_page
@@ -91,7 +91,7 @@ def choices(session: Session, agent_id: UUID, device_id: UUID | None = None) -> 
     """Who can check it: the satellites that speak for themselves."""
     return [
         one
-        for one in devices.overview(session, agent_id)
+        for one in device_views.overview(session, agent_id)
         if one.revoked_at is None and one.proxy is None and not one.needs_enrolment and one.device_id != device_id
     ]
 

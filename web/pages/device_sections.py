@@ -9,7 +9,7 @@ from sqlmodel import Session
 
 from hub import commands, device_config, tags, verbs
 from hub.access.scopes import expand
-from hub.devices import DeviceView
+from hub.device_views import DeviceView
 from web.pages import command_form, config_form
 from web.pages.command_form import DEADLINES, VerbForm
 from web.pages.config_form import ConfigForm

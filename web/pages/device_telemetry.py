@@ -8,7 +8,7 @@ from sqlmodel import Session
 
 from hub.access import permissions
 from hub.access.scopes import expand
-from hub.devices import DeviceView
+from hub.device_views import DeviceView
 from hub.settings import Settings
 from hub.telemetry import streams, watches
 from hub_protocol.topics import Topics

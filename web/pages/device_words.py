@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from hub.devices import DeviceView
+from hub.device_views import DeviceView
 
 PENDING: Final = frozenset({"queued", "sent", "accepted", "running"})
 # A refusal older than this is history: it stands on the device's own page.

@@ -8,9 +8,10 @@ from uuid import UUID
 from fastapi import APIRouter, Form, Query, Request, Response
 from sqlmodel import Session
 
-from hub import commands, devices, feed, identity, quarantines, tags
+from hub import commands, device_views, devices, feed, identity, quarantines, tags
 from hub.access.scopes import VOCABULARY
-from hub.devices import DEFAULT_SCOPES, NAME_MAX, DeviceView
+from hub.device_views import DeviceView
+from hub.devices import DEFAULT_SCOPES, NAME_MAX
 from hub.errors import HubError, Invalid
 from hub.settings import Settings
 from hub_protocol.errors import BadName
@@ -32,7 +33,7 @@ _MAY_CHANGE: Final = frozenset({"owner", "admin"})
 def overview(request: Request, current: CurrentAgent, session: Db, now: Now, tag: Tag = "") -> Response:
     """All satellites of the agent, or those with one tag."""
     rev = feed.revision(session, current.agent_id)  # read first: what changes from here on is replayed by the page
-    found = devices.overview(session, current.agent_id, tag=tag or None)
+    found = device_views.overview(session, current.agent_id, tag=tag or None)
     return render(
         request,
         "devices.html",
@@ -118,7 +119,7 @@ def add(
         values = {"name": name, "handle": handle, "space": space, "scopes": scopes or []}
         return _form(request, session, current, values=values, errors={error.field: error.message})
     session.flush()
-    view = devices.view(session, current.agent_id, added.device.device_id)
+    view = device_views.view(session, current.agent_id, added.device.device_id)
     return token_page(request, settings, view, added.token, rev=rev, now=now, is_new=True)
 
 
@@ -173,7 +174,7 @@ def rotate(
     device = devices.find(session, current.agent_id, device_id)
     token = devices.rotate(session, device, by=visitor.label)
     session.flush()
-    view = devices.view(session, current.agent_id, device_id)
+    view = device_views.view(session, current.agent_id, device_id)
     return token_page(request, settings, view, token, rev=rev, now=now, is_new=False)
 
 
@@ -210,7 +211,7 @@ def _fragment(
     remotes: bool = False,
 ) -> Response:
     rev = feed.revision(session, current.agent_id)
-    found = devices.overview(session, current.agent_id, ids, tag=tag or None, remotes=remotes)
+    found = device_views.overview(session, current.agent_id, ids, tag=tag or None, remotes=remotes)
     return render(request, "device_rows.html", rows=rows_of(found, now), rev=rev, can_change=can_change(current))
 
 

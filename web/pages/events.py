@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query, Request, Response
 from sqlmodel import Session
 
-from hub import devices, events, feed, identity
+from hub import device_views, devices, events, feed, identity
 from hub.errors import NotFound
 from web.dependencies import AgentContext, CurrentAgent, Db
 from web.pages import payload
@@ -94,7 +94,7 @@ def _choices(session: Session, current: AgentContext, filters: Filters) -> dict[
         types.append(filters.type)
     return {
         "types": [(found, found) for found in types],
-        "devices": [(found.device_id, found.name) for found in devices.overview(session, current.agent_id)],
+        "devices": [(found.device_id, found.name) for found in device_views.overview(session, current.agent_id)],
         "spaces": [(found.space_id, found.name) for found in identity.spaces_of(session, current.agent_id)],
     }
 

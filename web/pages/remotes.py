@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form, Request, Response
 from sqlmodel import Session
 
-from hub import devices, feed, identity
+from hub import device_views, devices, feed, identity
 from hub.devices import DEFAULT_SCOPES, NAME_MAX
 from hub.errors import HubError
 from web.dependencies import AdminAgent, AgentContext, CurrentAgent, CurrentVisitor, Db, Now, WebSettings
@@ -21,7 +21,7 @@ router = APIRouter(prefix="/remotes")
 def overview(request: Request, current: CurrentAgent, session: Db, now: Now) -> Response:
     """All remotes of the agent, those of the earlier system included."""
     rev = feed.revision(session, current.agent_id)
-    found = devices.overview(session, current.agent_id, remotes=True)
+    found = device_views.overview(session, current.agent_id, remotes=True)
     return render(request, "remotes.html", rows=rows_of(found, now), rev=rev, tag="", can_change=can_change(current))
 
 
@@ -73,7 +73,7 @@ def add(
         return redirect(request, path, message=f"{device.name} is added. It is unknown until the first report.")
     token = devices.give_first_token(session, device, by=visitor.label)
     session.flush()
-    view = devices.view(session, current.agent_id, device.device_id)
+    view = device_views.view(session, current.agent_id, device.device_id)
     return token_page(request, settings, view, token, rev=rev, now=now, is_new=True)
 
 

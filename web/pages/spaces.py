@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Form, Request, Response
 from sqlmodel import Session
 
-from hub import devices, events, feed, spaces
+from hub import device_views, events, feed, spaces
 from hub.errors import Conflict, HubError
 from hub.spaces import NAME_MAX, SpaceView
 from web.dependencies import AdminAgent, AgentContext, CurrentAgent, CurrentVisitor, Db, Now
@@ -143,7 +143,7 @@ def _one(
     status: int = 200,
 ) -> Response:
     rev = feed.revision(session, current.agent_id)
-    found = [one for one in devices.overview(session, current.agent_id) if one.space_id == view.space_id]
+    found = [one for one in device_views.overview(session, current.agent_id) if one.space_id == view.space_id]
     return render(
         request,
         "space.html",

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import text
 
-from hub import commands, devices, events, feed, outbox
+from hub import commands, device_views, devices, events, feed, outbox
 from hub.database import Database
 from hub.inbox.consumer import Consumer
 from hub.inbox.envelope import Incoming
@@ -75,7 +75,7 @@ def test_an_unknown_or_revoked_device_stores_nothing(session, device, say):
     devices.revoke(session, device, by="ann")
     say(("porch/event/door", event()), ("porch/state", {"state": "online", "epoch": 99}))
     assert stored(session) == 0
-    assert devices.view(session, device.agent_id, device.device_id).presence == "offline"
+    assert device_views.view(session, device.agent_id, device.device_id).presence == "offline"
 
 
 def test_a_disabled_agents_devices_store_nothing(session, agent, device, say):
@@ -99,9 +99,9 @@ def test_a_late_will_says_nothing_about_the_new_connection(session, device, say)
     say(("porch/state", {"state": "online", "epoch": 6}))
     outcome = say(("porch/state", {"state": "lost", "epoch": 5}))
     assert outcome.denied == {}
-    assert devices.view(session, device.agent_id, device.device_id).presence == "online"
+    assert device_views.view(session, device.agent_id, device.device_id).presence == "online"
     say(("porch/state", {"state": "lost", "epoch": 6}))
-    seen = devices.view(session, device.agent_id, device.device_id)
+    seen = device_views.view(session, device.agent_id, device.device_id)
     assert (seen.presence, seen.why) == ("offline", "by Will: the connection broke")
 
 
@@ -118,7 +118,7 @@ def test_of_many_events_in_a_row_the_last_is_evidence_and_each_is_stored(session
     )
     assert [one.id for one in outcome.denied.values()] == ["late"]
     assert stored(session) == 11
-    seen = devices.view(session, device.agent_id, device.device_id)
+    seen = device_views.view(session, device.agent_id, device.device_id)
     assert (seen.presence, seen.epoch, seen.last_heard_at) == ("online", 6, at)
     assert {one[1] for one in outcome.heard} >= {device.device_id}
 
@@ -173,7 +173,7 @@ def test_hello_is_kept_welcomed_and_gets_the_open_commands(session, device, say)
     assert sent["d/porch/welcome"]["scopes"] == ["*"]
     assert sent[f"d/porch/cmd/blink/{waiting.command_id}"]["args"] == {"times": 3}
     assert f"d/porch/cmd/ping/{expired.command_id}" not in sent
-    seen = devices.view(session, device.agent_id, device.device_id)
+    seen = device_views.view(session, device.agent_id, device.device_id)
     assert (seen.presence, seen.epoch, seen.hello["verbs"]) == ("online", 5, [{"name": "blink"}])
 
 
@@ -182,7 +182,7 @@ def test_a_retained_hello_of_the_past_is_not_a_sign_of_life(session, device, say
     feed.flush(session)
     assert outcome.heard == []
     assert "d/porch/welcome" not in [one.topic for one in outbox.claim(session, 99)]
-    assert devices.view(session, device.agent_id, device.device_id).presence == "suspect"
+    assert device_views.view(session, device.agent_id, device.device_id).presence == "suspect"
 
 
 def test_the_purge_of_a_state_says_nothing(session, device, say):
@@ -201,7 +201,7 @@ def test_a_reply_of_another_device_is_refused(session, device, make_device, say)
 def test_capabilities_that_a_device_claims_grant_nothing(session, make_device, say):
     device = make_device("Lamp", scopes=["presence:write"])
     say(("lamp/hello", HELLO | {"capabilities": {"kind": "worker", "scopes": ["*"]}}))
-    assert devices.view(session, device.agent_id, device.device_id).scopes == ["presence:write"]
+    assert device_views.view(session, device.agent_id, device.device_id).scopes == ["presence:write"]
 
 
 def test_a_poisoned_message_is_parked_and_the_others_are_stored(database, session, device):
@@ -297,7 +297,7 @@ def test_a_message_that_meets_a_revoke_does_not_bring_the_device_back(database, 
             session.rollback()
     storing.join(20)
     session.rollback()
-    assert devices.view(session, device.agent_id, device.device_id).presence == "offline"
+    assert device_views.view(session, device.agent_id, device.device_id).presence == "offline"
     assert [one.topic for one in outbox.retained(session)] == []
     assert "may speak" in str(outcomes[0].denied)
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import text
 
-from hub import devices
+from hub import device_views, devices
 from hub.errors import NotFound
 from hub.tables import Agent
 from hub.telemetry import samples, streams
@@ -124,7 +124,7 @@ def test_what_the_broker_retained_counts_only_if_it_says_when(session, device, s
 
 
 def presence(session, device):
-    view = devices.view(session, device.agent_id, device.device_id)
+    view = device_views.view(session, device.agent_id, device.device_id)
     return view.presence, view.last_heard_at
 
 
@@ -139,9 +139,9 @@ def test_samples_prolong_online(session, device, say):
 def test_samples_bring_nobody_back(session, device, say, state):
     """They carry no epoch: one that comes late cannot be told from one of a new connection."""
     say(("porch/state", {"state": "online", "epoch": 3}), ("porch/state", {"state": state, "epoch": 3}), at=NOW)
-    before = devices.view(session, device.agent_id, device.device_id)
+    before = device_views.view(session, device.agent_id, device.device_id)
     outcome = say((TOPIC, b"1"), at=NOW + timedelta(seconds=9))
-    assert devices.view(session, device.agent_id, device.device_id) == before
+    assert device_views.view(session, device.agent_id, device.device_id) == before
     assert outcome.heard == []
     assert len(stored(session)) == 1
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import text
 
-from hub import devices
+from hub import device_views
 from hub.telemetry import export, rollups, samples
 from hub.telemetry.samples import NewSamples
 
@@ -93,7 +93,7 @@ async def test_samples_are_stored_once_and_are_a_sign_of_life(bearer, home, data
         assert (answer.status_code, answer.json()) == (200, {"stream": "temperature", "samples": 1})
     assert stored(database) == [(at, 21.5)]
     with database.transaction() as session:
-        view = devices.view(session, home.agent_id, home.device_id)
+        view = device_views.view(session, home.agent_id, home.device_id)
     assert (view.presence, view.why) == ("online", "heard over HTTP (telemetry)")
 
 

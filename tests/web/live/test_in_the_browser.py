@@ -10,7 +10,7 @@ import paho.mqtt.client as paho
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from hub import devices, identity
+from hub import device_views, devices, identity
 from hub.database import Database
 from hub.settings import Settings
 from web.security import SESSION_COOKIE
@@ -198,7 +198,7 @@ def test_a_page_that_was_cut_off_fills_the_gap(
     with database.transaction() as session:
         agent = identity.find_agent(session)
         deadline = time.monotonic() + 30
-        while not any(view.presence == "online" for view in devices.overview(session, agent.agent_id)):
+        while not any(view.presence == "online" for view in device_views.overview(session, agent.agent_id)):
             assert time.monotonic() < deadline
             page.wait_for_timeout(100)
     expect(chip(page, handle)).to_have_text("online", timeout=WAIT_MS)
