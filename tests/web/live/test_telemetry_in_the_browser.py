@@ -95,6 +95,7 @@ def test_a_first_sample_brings_a_chart_and_the_next_ones_enter_it(
         page.wait_for_timeout(100)
         if stream.count():
             break
+    stream.scroll_into_view_if_needed()  # a chart is read when it comes into sight
     expect(stream.locator("canvas")).to_be_visible(timeout=WAIT_MS)
     send(21.25)
     expect(stream.locator("[data-now]")).to_have_text("21.25", timeout=WAIT_MS)
