@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 TESTS ?= tests
-# Processes that share the tests, a file at a time; JOBS=0 runs them in one, for a debugger.
+# Processes that share the tests, a file at a time; JOBS=0 runs them in one, for a debugger. In the order of the files:
+# those with few tests are the long ones, and would otherwise come last, one process waiting for the other.
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
@@ -20,7 +21,7 @@ run: $(STAMP)  ## Start Marvain here; ARGS="--web-port 9000" are passed on.
 	@exec $(BIN)/marvain up $(ARGS)
 
 test: $(STAMP) system-packages  ## Run all tests; TESTS=tests/hub or ARGS="-k presence" narrow it, JOBS=4 uses more cores.
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(TESTS) $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(TESTS) $(ARGS)
 
 bench: $(STAMP) system-packages  ## Measure beside the peers, into bench/results; ARGS="--seconds 1" is quicker.
 	@set -e; for script in broker acl acl_live telemetry commands ingest fleet satellite; do $(BIN)/python bench/$$script.py $(ARGS); done

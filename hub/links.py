@@ -112,13 +112,25 @@ def _first_owner(session: Session, email: str, display_name: str, password: str,
     user = identity.create_user(session, email, display_name, password, by=identity.check_email(email))
     agent = identity.ensure_first_agent(session)
     # An owner from an earlier system who cannot sign in makes room, and stays an admin for when he is invited.
-    session.execute(
+    made_room = session.execute(
         text(
-            "UPDATE agent_memberships SET role = 'admin' WHERE agent_id = :agent_id AND role = 'owner'"
-            " AND revoked_at IS NULL AND user_id <> :user_id"
+            "UPDATE agent_memberships AS m SET role = 'admin' FROM users AS u WHERE m.agent_id = :agent_id"
+            " AND m.role = 'owner' AND m.revoked_at IS NULL AND m.user_id <> :user_id AND u.user_id = m.user_id"
+            " RETURNING m.user_id, coalesce(nullif(u.email, ''), m.user_id::text) AS name"
         ),
         {"agent_id": agent.agent_id, "user_id": user.user_id},
-    )
+    ).all()
+    for row in made_room:
+        audit.record(
+            session,
+            agent.agent_id,
+            by="the hub",
+            action="member.role_changed",
+            subject=row.name,
+            subject_id=row.user_id,
+            before={"role": "owner"},
+            after={"role": "admin"},
+        )
     membership = session.get(AgentMembership, (agent.agent_id, user.user_id))
     if membership is None:
         membership = AgentMembership(agent_id=agent.agent_id, user_id=user.user_id, role="owner", created_at=now)
