@@ -138,6 +138,16 @@ def _remove(username: str, seen: Seen | None) -> Mend:
 def _suspend(account: Account, seen: Seen | None, secret: str | None) -> Mend:
     """Let it in no more and take all rules from it, and keep its client with its secret."""
     done = Mend(after=seen)
+    if (seen is None or not seen.is_client) and secret is not None:
+        # It came to be while its agent is off; its secret is told this once.
+        name = account.username
+        facts = {"clientid": name, "textname": TEXT_NAME, "textdescription": account.mark}
+        done.commands += _own(account.role, frozenset(), None if seen is None else seen.acls)
+        given = {"password": secret, **facts, "roles": roles_as_json(account.role, ())}
+        done.commands.append({"command": "createClient", "username": name, **given})
+        done.commands.append({"command": "disableClient", "username": name})
+        done.after = of_account(account)
+        return done
     if seen is None:
         return done
     done.commands += _own(account.role, frozenset(), seen.acls)

@@ -313,11 +313,14 @@ def test_an_agent_that_is_switched_off_and_on_keeps_its_devices(house, hub, byst
         changes.announce(session, changes.EVERYBODY, "changed")
     newcomer = house.device()
     assert may_subscribe(newcomer, newcomer.topic("config"))
-    for name, token in (("stove", added.token), ("ext_cabin-red", node_red.token)):
+    with house.database.transaction() as session:
+        late = devices.add(session, cabin.agent_id, "Lamp", scopes=["*"], by="the operator", handle="cabin-lamp")
+    everybody = (("stove", added.token), ("ext_cabin-red", node_red.token), ("cabin-lamp", late.token))
+    for name, token in everybody:
         assert house.dial().connect(name, name, token).body[1] == 5
     with house.database.transaction() as session:
         agents.set_disabled(session, cabin.agent_id, disabled=False, by="ann")
-    for name, token in (("stove", added.token), ("ext_cabin-red", node_red.token)):
+    for name, token in everybody:
         kit.wait_until(lambda name=name, token=token: house.dial().connect(name, name, token).body[1] == 0)
     again = house.again("stove", added.token)
     assert again.peer.subscribe((again.topic("config"), 0)) == [0]
