@@ -27,6 +27,7 @@ IDENTITY: Final = {
     "enrolments.updated": "enrolment_id",
     "events.new": "event_id",
     "commands.updated": "command_id",
+    "actions.updated": "action_id",
     "config.updated": "device_id",
 }
 # One message stays below the size limit of the catalogue and of any broker, whatever the items hold.

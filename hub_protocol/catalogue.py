@@ -209,12 +209,12 @@ CATALOGUE: Final[tuple[Entry, ...]] = (
         False,
         messages.Feed,
         262_144,
-        "Changes for open pages; feeds are `presence`, `devices`, `events`, `commands`, `denials` and `telemetry`.",
+        "Changes for open pages: `presence`, `devices`, `events`, `commands`, `actions`, `denials`, `telemetry`.",
     ),
 )
 
 BY_KIND: Final = {entry.kind: entry for entry in CATALOGUE}
-FEEDS: Final = ("presence", "devices", "events", "commands", "denials", "telemetry")
+FEEDS: Final = ("presence", "devices", "events", "commands", "actions", "denials", "telemetry")
 
 _DECODERS: Final = {entry.kind: msgspec.json.Decoder(entry.message) for entry in CATALOGUE}
 # An odd number of backslashes before u0000: the escape itself, not a backslash followed by text.

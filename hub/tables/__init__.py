@@ -16,6 +16,7 @@ from hub.tables.access import (
     RoleGrant,
     Traffic,
 )
+from hub.tables.actions import Action, ActionApproval, ActionStep, ApprovalRule
 from hub.tables.delivery import (
     DeadLetter,
     Denial,
@@ -53,7 +54,7 @@ from hub.tables.identity import (
     UserIdentity,
     UserSession,
 )
-from hub.tables.knowledge import Action, AuditState, ConsentGrant, Event, Memory, Person, Presence
+from hub.tables.knowledge import AuditState, ConsentGrant, Event, Memory, Person, Presence
 from hub.tables.legacy import (
     AgentToken,
     LegacyActionStatus,
@@ -61,6 +62,7 @@ from hub.tables.legacy import (
     LegacyMembership,
     LegacyMembershipChange,
     LegacyRemote,
+    LegacyUnfinishedAction,
     MigrationNote,
     RemoteDeviceMap,
 )
@@ -76,10 +78,13 @@ from hub.tables.telemetry import (
 
 __all__ = [
     "Action",
+    "ActionApproval",
+    "ActionStep",
     "Agent",
     "AgentMembership",
     "AgentRetention",
     "AgentToken",
+    "ApprovalRule",
     "AuditChain",
     "AuditEntry",
     "AuditState",
@@ -112,6 +117,7 @@ __all__ = [
     "LegacyMembership",
     "LegacyMembershipChange",
     "LegacyRemote",
+    "LegacyUnfinishedAction",
     "Memory",
     "MigrationNote",
     "OneTimeLink",

@@ -144,7 +144,12 @@ class Command(SQLModel, table=True):
     """Something a device was asked to do, with its present state."""
 
     __tablename__ = "commands"
-    __table_args__ = (of_batch(),)
+    __table_args__ = (
+        of_batch(),
+        ForeignKeyConstraint(
+            ["action_id", "agent_id"], ["actions.action_id", "actions.agent_id"], ondelete="SET NULL (action_id)"
+        ),
+    )
     command_id: uuid.UUID = new_uuid_key()
     agent_id: uuid.UUID = Field(foreign_key="agents.agent_id", ondelete="CASCADE")
     device_id: uuid.UUID = Field(foreign_key="devices.device_id", ondelete="CASCADE")
@@ -161,6 +166,7 @@ class Command(SQLModel, table=True):
     progress: float | None = None
     result: Any = Field(default=None, sa_type=JSON, nullable=True)
     batch_id: uuid.UUID | None = None
+    action_id: uuid.UUID | None = None
 
 
 class CommandStep(SQLModel, table=True):

@@ -1,4 +1,4 @@
-"""What an agent knows and does: people, events, memories, actions."""
+"""What an agent knows: people, events, memories."""
 
 import uuid
 from datetime import datetime
@@ -94,27 +94,6 @@ class Memory(SQLModel, table=True):
     retention: dict[str, Any] = Field(default_factory=dict, sa_type=JSON, sa_column_kwargs=EMPTY_OBJECT)
     embedding: Any = Field(default=None, sa_column=Column(Vector(1536), nullable=True))
     created_at: datetime = created()
-
-
-class Action(SQLModel, table=True):
-    """Something the agent wants to do, and what became of it."""
-
-    __tablename__ = "actions"
-    action_id: uuid.UUID = new_uuid_key()
-    agent_id: uuid.UUID = Field(foreign_key="agents.agent_id", ondelete="CASCADE")
-    space_id: uuid.UUID | None = Field(default=None, foreign_key="spaces.space_id", ondelete="SET NULL")
-    kind: str
-    payload: dict[str, Any] = Field(default_factory=dict, sa_type=JSON, sa_column_kwargs=EMPTY_OBJECT)
-    required_scopes: list[str] = Field(default_factory=list, sa_type=JSON, sa_column_kwargs=EMPTY_ARRAY)
-    status: str = Field(default="proposed", sa_column_kwargs=default("'proposed'"))
-    created_at: datetime = created()
-    updated_at: datetime = created()
-    executed_at: datetime | None = moment()
-    approved_by: uuid.UUID | None = Field(default=None, foreign_key="users.user_id", ondelete="SET NULL")
-    approved_at: datetime | None = moment()
-    result: Any = Field(default=None, sa_type=JSON, nullable=True)
-    error: str | None = None
-    completed_at: datetime | None = moment()
 
 
 class AuditState(SQLModel, table=True):

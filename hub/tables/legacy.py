@@ -102,3 +102,13 @@ class LegacyActionStatus(SQLModel, table=True):
     action_id: uuid.UUID = Field(foreign_key="actions.action_id", ondelete="CASCADE", primary_key=True)
     status_before: str
     status_after: str
+
+
+class LegacyUnfinishedAction(SQLModel, table=True):
+    """How an action stood that was over, or in the middle, before steps went forward only."""
+
+    __tablename__ = "legacy_unfinished_actions"
+    action_id: uuid.UUID = Field(foreign_key="actions.action_id", ondelete="CASCADE", primary_key=True)
+    status: str
+    approved_at: datetime | None = moment()
+    completed_at: datetime | None = moment()

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from procrastinate.schema import SchemaManager
 from sqlalchemy import MetaData, NullPool, Table, UniqueConstraint, create_engine
 from sqlalchemy.dialects.postgresql import dialect
 from sqlmodel import SQLModel
@@ -11,8 +12,17 @@ from sqlmodel import SQLModel
 from hub import tables
 from hub.database import normalise_url
 
-# The runner's own books, which no code of ours reads as rows.
-LEDGERS = {"_yoyo_log", "_yoyo_migration", "_yoyo_version", "schema_checksums"}
+# The books of the runner and of the job queue, which no code of ours reads as rows.
+LEDGERS = {
+    "_yoyo_log",
+    "_yoyo_migration",
+    "_yoyo_version",
+    "schema_checksums",
+    "procrastinate_events",
+    "procrastinate_jobs",
+    "procrastinate_periodic_defers",
+    "procrastinate_workers",
+}
 CLASSES = {getattr(tables, name).__tablename__: getattr(tables, name) for name in tables.__all__}
 
 
@@ -50,6 +60,11 @@ def keys(table: Table):
 
 def test_every_table_has_its_class_and_every_class_its_table(real):
     assert set(real) - LEDGERS == set(CLASSES) == set(SQLModel.metadata.tables)
+
+
+def test_the_job_queue_has_the_schema_of_its_own_package(sql_folder):
+    ours = Path(sql_folder, "033_procrastinate.sql").read_text(encoding="utf-8")
+    assert ours.partition("\n\n")[2].strip() == SchemaManager.get_schema().strip()
 
 
 @pytest.mark.parametrize("name", sorted(CLASSES))
