@@ -132,3 +132,8 @@ ALTER TABLE commands
     ADD CONSTRAINT commands_action_fkey FOREIGN KEY (action_id, agent_id)
         REFERENCES actions (action_id, agent_id) ON DELETE SET NULL (action_id);
 CREATE INDEX commands_action_idx ON commands (action_id) WHERE action_id IS NOT NULL;
+
+ALTER TABLE feed_entries
+    DROP CONSTRAINT feed_entries_feed_check,
+    ADD CONSTRAINT feed_entries_feed_check CHECK (feed IN (
+        'presence', 'devices', 'events', 'commands', 'actions', 'denials'));

@@ -49,11 +49,12 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, st
     if given:
         yield libpq_url(given), libpq_url(given)
         return
-    server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), durable=False)
-    try:
-        yield libpq_url(server.start()), server.superuser_url
-    finally:
-        server.destroy()
+    with databases.server_folder(tmp_path_factory.mktemp("postgres")) as folder:
+        server = EmbeddedPostgres(folder, durable=False)
+        try:
+            yield libpq_url(server.start()), server.superuser_url
+        finally:
+            server.destroy()
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,8 @@ GUARDED: Final = frozenset(
     {
         "agent_memberships",
         "agents",
+        "action_approvals",
+        "approval_rules",
         "claim_codes",
         "command_batches",
         "device_config",
