@@ -9,10 +9,11 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from hub import identity, sign_in
+from hub import identity, passwords, sign_in
 from hub.database import Database
 from hub.settings import Settings
 from hub.tables import AgentMembership, User
+from web.api.pace import Pace
 from web.app import create_app
 from web.security import SESSION_COOKIE
 
@@ -28,12 +29,29 @@ def settings(database_url: str) -> Settings:
     return Settings(database_url=database_url)
 
 
+@pytest.fixture(scope="session")
+def built() -> FastAPI:
+    """The app with its routes and templates, which take longer to make than most tests last; nobody's database."""
+    return create_app(Settings(database_url="postgresql://nobody@localhost/none"))
+
+
 @pytest.fixture
-def app(settings: Settings) -> Iterator[FastAPI]:
-    """The app, with its pool closed at the end."""
-    app = create_app(settings)
-    yield app
-    app.state.database.close()
+def app(settings: Settings, built: FastAPI) -> Iterator[FastAPI]:
+    """The app on this test's database, with its pool closed at the end."""
+    if settings != built.state.settings.model_copy(update={"database_url": settings.database_url}):
+        app = create_app(settings)
+        yield app
+        app.state.database.close()
+        return
+    before, routes = dict(built.state._state), list(built.router.routes)
+    built.state.settings = settings
+    built.state.database = Database(settings.database_url, application_name="marvain web")
+    built.state.pace = Pace(settings)
+    yield built
+    built.state.database.close()
+    built.dependency_overrides.clear()
+    built.state._state = before
+    built.router.routes[:] = routes
 
 
 @pytest.fixture
@@ -62,13 +80,22 @@ def client(new_client: NewClient) -> httpx.AsyncClient:
     return new_client()
 
 
+@pytest.fixture(scope="session")
+def password_hash() -> str:
+    """Of PASSWORD, made once: it is made to be slow."""
+    return passwords.hash_new(PASSWORD)
+
+
 @pytest.fixture
-def make_user(database: Database) -> MakeUser:
+def make_user(database: Database, password_hash: str) -> MakeUser:
     """Makes users; with a role they belong to the first agent, or to `agent_id`."""
 
     def make(email: str = "ann@example.org", role: str | None = None, *, agent_id: object = None) -> User:
         with database.transaction() as session:
-            user = identity.find_user(session, email) or identity.create_user(session, email, "", PASSWORD)
+            user = identity.find_user(session, email) or identity.create_user(session, email)
+            if user.password_hash is None:
+                user.password_hash = password_hash
+                session.add(user)
             if role is not None:
                 home = agent_id or identity.ensure_first_agent(session).agent_id
                 session.add(AgentMembership(agent_id=home, user_id=user.user_id, role=role))
