@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from command_forks import CommandForks
 
 from marvain.embedded_postgres import EmbeddedPostgres, free_port
 
@@ -141,3 +142,17 @@ def run_cli() -> Run:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def run_forked() -> Iterator[Run]:
+    """Runs one `marvain` command to its end, without the time that loading it takes."""
+    forks = CommandForks(clean_environment())
+
+    def run(
+        *arguments: str, stdin: str = "", environment: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        return forks.run(*arguments, stdin=stdin, environment=environment or {})
+
+    yield run
+    forks.close()

@@ -15,13 +15,13 @@ pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture
-def run(run_cli: Callable, database_url: str, database: Database, tmp_path: Path) -> Callable:
+def run(run_forked: Callable, database_url: str, database: Database, tmp_path: Path) -> Callable:
     with database.transaction() as session:
         identity.ensure_first_agent(session)
 
     def one(*arguments: str, stdin: str = "") -> object:
         environment = {"MARVAIN_DATABASE_URL": database_url}
-        return run_cli(*arguments, "--data", str(tmp_path / "data"), "--json", stdin=stdin, environment=environment)
+        return run_forked(*arguments, "--data", str(tmp_path / "data"), "--json", stdin=stdin, environment=environment)
 
     return one
 
