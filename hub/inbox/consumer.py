@@ -25,7 +25,7 @@ BATCH_BYTES: Final = 8 * 1024**2
 RETRY_S: Final = 0.5
 # A transaction costs about as much as forty messages in it. So what nobody waits for may wait for company, so long
 # after the batch before: heartbeats and samples of a fleet, and events for as long as nobody sees. All else does not.
-PATIENCE_S: Final = {"heartbeat": 0.1, "telemetry": 0.1, "event": 0.05}
+PATIENCE_S: Final = {"heartbeat": 0.25, "telemetry": 0.15, "event": 0.08}
 # So often the same messages may meet somebody else's lock, or take too long, before they are looked at one by one.
 TRIES: Final = 3
 
