@@ -87,7 +87,7 @@ def _answers(port: int) -> bool:
 
 
 @pytest.fixture
-def hub(database_url: str, mosquitto, tmp_path: Path) -> Iterator[Process]:
+def hub(database_url: str, mosquitto, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Process]:
     password = tmp_path / "hub-password"
     password.write_text("secret\n")
     environment = os.environ | {
@@ -95,6 +95,7 @@ def hub(database_url: str, mosquitto, tmp_path: Path) -> Iterator[Process]:
         "MARVAIN_MQTT_PORT": str(mosquitto[1]),
         "MARVAIN_HUB_PASSWORD_FILE": str(password),
         "MARVAIN_LOG_FORMAT": "json",
+        **getattr(request, "param", {}),
     }
     hub = Process([sys.executable, "-m", "hub"], tmp_path / "hub.log", environment)
     hub.start()
@@ -162,6 +163,45 @@ def presence(database) -> tuple[str, str]:
 def count(database, table: str = "events") -> int:
     with database.transaction() as work:
         return work.execute(text(f"SELECT count(*) FROM {table}")).scalar_one()
+
+
+@pytest.mark.parametrize(
+    "hub",
+    [
+        {
+            "MARVAIN_DEVICE_MESSAGES_PER_SECOND": "20",
+            "MARVAIN_DEVICE_MESSAGES_AT_ONCE": "100",
+            "MARVAIN_DEVICE_CALM_S": "2",
+        }
+    ],
+    indirect=True,
+)
+def test_who_floods_is_set_aside_with_a_reason_and_nobody_else_waits(database, mosquitto, hub, porch):
+    with database.transaction() as work:
+        agent_id = devices.by_handle(work, "porch").agent_id
+        devices.add(work, agent_id, "Watcher", scopes=["*"], by="ann")
+    calm = Peer("watcher", mosquitto[1], f"{ROOT}/d/watcher/#")
+    porch.say("state", {"state": "online", "epoch": 1}, retain=True)
+    for n in range(2_000):
+        porch.client.publish(f"{ROOT}/d/porch/event/tick", json.dumps({"id": f"p{n}", "epoch": 1, "payload": {}}), 1)
+    wait_until(lambda: count(database, "quarantines") == 1, "the flood is set aside")
+    calm.client.publish(f"{ROOT}/d/watcher/event/tick", json.dumps({"id": "w", "epoch": 1, "payload": {}}), 1)
+    wait_until(lambda: calm.of("/receipt") == [{"ids": ["w"]}], "the other is stored meanwhile")
+    told = wait_until(lambda: porch.of("/denied"), "the one that floods is told")[-1]
+    assert told["reason"].startswith("in quarantine")
+    assert "more than 20 messages a second" in told["reason"]
+    assert told["retry_after_s"] > 0
+    assert presence(database)[0] == "online"
+    with database.transaction() as work:
+        row = work.execute(text("SELECT reason, set_aside FROM quarantines")).one()
+    assert (row.reason, row.set_aside > 500) == ("flood", True)
+    stored = count(database)
+    assert 100 <= stored < 1_000
+    # It is let go when it has been calm; what it says then counts again.
+    wait_until(lambda: count(database, "quarantines") == 0, "it is let go")
+    porch.say("event/tick", {"id": "after", "epoch": 1, "payload": {}})
+    wait_until(lambda: count(database) == stored + 1, "it is heard again")
+    calm.close()
 
 
 def test_without_its_settings_it_says_what_is_missing(tmp_path):
