@@ -4,7 +4,7 @@ Each agent has one revision that rises by one with every feed message, so that a
 """
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, cast
@@ -88,8 +88,10 @@ def revision(session: Session, agent_id: uuid.UUID) -> int:
     return int(rev or 0)
 
 
-def since(session: Session, agent_id: uuid.UUID, rev: int, limit: int = 500) -> FeedGap:
-    """Everything told after `rev`, oldest first; `reset` when that is more than `limit` or no longer kept."""
+def since(
+    session: Session, agent_id: uuid.UUID, rev: int, limit: int = 500, *, feeds: Collection[str] = FEEDS
+) -> FeedGap:
+    """What these feeds told after `rev`, oldest first; `reset` when all told is more than `limit` or no longer kept."""
     current = revision(session, agent_id)
     if rev == current:
         return FeedGap(current)
@@ -97,14 +99,14 @@ def since(session: Session, agent_id: uuid.UUID, rev: int, limit: int = 500) -> 
         return FeedGap(current, reset=True)
     rows = session.execute(
         text(
-            "SELECT message FROM feed_entries WHERE agent_id = :agent AND rev > :rev AND rev <= :current ORDER BY rev"
+            "SELECT feed, message FROM feed_entries WHERE agent_id = :agent AND rev > :rev AND rev <= :current "
+            "ORDER BY rev"
         ),
         {"agent": agent_id, "rev": rev, "current": current},
-    ).scalars()
-    messages = list(rows)
-    if len(messages) != current - rev:
+    ).all()
+    if len(rows) != current - rev:
         return FeedGap(current, reset=True)
-    return FeedGap(current, messages)
+    return FeedGap(current, [row.message for row in rows if row.feed in feeds])
 
 
 def trim(session: Session, before: datetime) -> int:

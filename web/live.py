@@ -15,6 +15,7 @@ from hub.access import changes, credentials
 from hub.access.principals import FEEDS_OF_GUESTS
 from hub.identity import require_role
 from hub.tables import UserSession
+from hub_protocol.catalogue import FEEDS
 from hub_protocol.messages import MAX_SAFE_INTEGER
 from hub_protocol.topics import Topics
 from web import mqtt_proxy
@@ -81,11 +82,8 @@ def since(
 ) -> dict[str, Any]:
     """Everything told to the agent's pages after `rev`, or `reset` when that is too much or too long ago."""
     role = require_role(session, visitor.user.user_id, agent, "guest")
-    gap = feed.since(session, agent, rev)
-    messages = gap.messages
-    if role == "guest":
-        messages = [one for one in messages if not str(one["type"]).startswith("denials.")]
-    return {"rev": gap.rev, "messages": messages, "reset": gap.reset, "now": now}
+    gap = feed.since(session, agent, rev, feeds=FEEDS_OF_GUESTS if role == "guest" else FEEDS)
+    return {"rev": gap.rev, "messages": gap.messages, "reset": gap.reset, "now": now}
 
 
 def _make_room(session: Session, session_id: uuid.UUID, now: datetime) -> None:

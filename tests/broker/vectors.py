@@ -136,6 +136,7 @@ CASES: Final[tuple[Case, ...]] = (
     *_may("guest", "connect", ""),
     *_may("guest", "subscribe", "{root}/ui/{home}/events", "{root}/ui/{home}/presence", "{root}/hub/status"),
     *_may_not("guest", "subscribe", "{root}/ui/{home}/#", "{root}/ui/{home}/+", "{root}/ui/{home}/denials"),
+    *_may_not("guest", "subscribe", "{root}/ui/{home}/actions"),
     *_may_not(
         "guest", "subscribe", "{root}/ui/{home}/telemetry", "{root}/ui/{other}/events", "{root}/d/porch/presence"
     ),
