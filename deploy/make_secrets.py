@@ -24,6 +24,7 @@ def main(folder: Path, postgres: int, mosquitto: int) -> None:
     # What libpq reads by PGPASSFILE, and only when nobody else can.
     _keep(folder / "pgpass", f"*:*:*:*:{password}")
     _keep(folder / "hub-password", _random())
+    _keep(folder / "secrets-key", secrets.token_hex(32))
     password = _keep(folder / "broker-admin-password", _random())
     # What Mosquitto's plugin begins with: nobody may do anything but the adapter, of whose password it has a hash.
     document = render([], DEFAULT_ROOT, {ADMIN: password})

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from hub import logs, migrations
+from hub.actions.jobs import Runner
 from hub.database import Database
 from hub.errors import HubError
 from hub.inbox import router
@@ -77,6 +78,7 @@ class Hub:
         self._janitor = Janitor(database)
         self._live_samples = LiveSamples(database, self._client)
         self._upkeep = Upkeep(database, settings)
+        self._runner = Runner(database, settings)
 
     def stop(self) -> None:
         self._stopping.set()
@@ -93,6 +95,8 @@ class Hub:
             "warden": self._warden.run,
             "live samples": self._live_samples.run,
             "telemetry upkeep": self._upkeep.run,
+            "actions": self._runner.run,
+            "action sweep": self._runner.watch,
             "consumer": lambda: self._consumer.run(self._client),
             "lock": self._one_hub.run,
             "network": self._client.watch,
@@ -114,6 +118,7 @@ class Hub:
             self._warden,
             self._live_samples,
             self._upkeep,
+            self._runner,
             self._publisher,
             self._one_hub,
         ):

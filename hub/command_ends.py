@@ -2,12 +2,13 @@
 
 import uuid
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy import text
 from sqlmodel import Session
 
 from hub import audit, commands, verbs
+from hub.actions import settling
 from hub.errors import Conflict
 from hub.tables import Device
 from hub_protocol.messages import CANCEL
@@ -77,6 +78,7 @@ def cancel_queued(session: Session, ids: Sequence[uuid.UUID], *, by: str, now: d
             ),
             {"ids": cancelled},
         )
+        settling.settle(session, cancelled, now)
         commands.tell(session, cancelled)
     return cancelled
 
@@ -99,6 +101,7 @@ def expire(session: Session, now: datetime, limit: int = 500) -> int:
         {"due": now - commands.GRACE, "now": now, "limit": limit},
     ).scalars()
     expired = list(rows)
+    settling.settle(session, expired, now)
     commands.tell(session, expired)
     return len(expired)
 
@@ -117,4 +120,6 @@ def give_up(session: Session, device_ids: Sequence[uuid.UUID], why: str, *, witn
         ),
         {"devices": list(device_ids), "why": why, "witness": witness},
     ).scalars()
-    commands.tell(session, list(rows))
+    ended = list(rows)
+    settling.settle(session, ended, datetime.now(UTC))
+    commands.tell(session, ended)

@@ -10,6 +10,7 @@ import msgspec
 from sqlalchemy import text
 from sqlmodel import Session
 
+from hub.actions import settling
 from hub.commands import FINAL, GRACE, Status, tell
 from hub_protocol import messages
 
@@ -61,6 +62,8 @@ def answer(session: Session, replies: Sequence[DeviceReply]) -> set[uuid.UUID]:
             continue
         _write(session, one, status, was=statuses[one.command_id])
         statuses[one.command_id] = status or statuses[one.command_id]
+        if status in FINAL:
+            settling.settle(session, [one.command_id], one.at)
     tell(session, list(known))
     return known
 

@@ -82,8 +82,11 @@ def request(
     by: str,
     ttl_s: float = 30.0,
     now: datetime | None = None,
+    action_id: uuid.UUID | None = None,
 ) -> Command:
     """Queue a command; it is sent at once while the device is there, else after its next hello, until it expires.
+
+    `action_id` is the action that it is sent for, which its end settles.
 
     Raises `Invalid` (verb, args or args.<path>, ttl_s) or `Conflict` (device revoked, agent disabled).
     """
@@ -101,7 +104,9 @@ def request(
         raise Conflict(f"{device.handle} is revoked and takes no commands")
     if session.get_one(Agent, device.agent_id).disabled:
         raise Conflict(f"the agent of {device.handle} is disabled, so nothing is sent to it")
-    [command] = queue(session, [device], verb, args, by=by, ttl_s=ttl_s, now=now or datetime.now(UTC))
+    [command] = queue(
+        session, [device], verb, args, by=by, ttl_s=ttl_s, now=now or datetime.now(UTC), action_id=action_id
+    )
     # The ledger is forgotten in time; who asked for what is not. The arguments may be secret, and stay in the ledger.
     audit.record(
         session,
@@ -131,6 +136,7 @@ def queue(
     ttl_s: float,
     now: datetime,
     batch_id: uuid.UUID | None = None,
+    action_id: uuid.UUID | None = None,
 ) -> list[Command]:
     """Queue the same command, which has been checked, for each of these devices of one agent."""
     found = [
@@ -143,6 +149,7 @@ def queue(
             created_at=now,
             expires_at=now + timedelta(seconds=ttl_s),
             batch_id=batch_id,
+            action_id=action_id,
         )
         for device in devices
     ]

@@ -109,6 +109,11 @@ def claim(session: Session, limit: int) -> list[Message]:
     return messages
 
 
+def say(session: Session, topic: str, payload: bytes, *, qos: int = 1) -> None:
+    """Publish these bytes on `topic` once this transaction has committed; for what has no type of the catalogue."""
+    _pending(session).append(Message(topic, payload, qos))
+
+
 def again(session: Session, topic: str, payload: bytes, *, retain: bool) -> None:
     """Publish what could not be published earlier, as it was."""
     _pending(session).append(Message(topic, payload, retain=retain))

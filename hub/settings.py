@@ -99,6 +99,11 @@ class Settings(BaseSettings):
     telemetry_minutes_days: Annotated[int, Field(ge=7)] = 90
     telemetry_hours_days: Annotated[int, Field(ge=7)] = 5 * 366
 
+    # Hosts in private networks that the tools `http_request` and `notify` may reach, as host:port, separated by commas.
+    private_hosts: str = ""
+    # With what the hub seals the secrets that it has to show to others (webhooks): 32 bytes in hex.
+    secrets_key_file: Path | None = None
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["console", "json"] = "console"
 

@@ -123,7 +123,7 @@ def check_args(args: Mapping[str, Any]) -> None:
         raise Invalid(f"are at most {ARGS_MAX_BYTES} bytes", field="args")
     if _depth(args) > ARGS_MAX_DEPTH:
         raise Invalid(f"are nested at most {ARGS_MAX_DEPTH} levels deep", field="args")
-    if _has_nul(args):
+    if has_nul(args):
         raise Invalid("hold the character U+0000, which cannot be kept", field="args")
 
 
@@ -134,9 +134,9 @@ def _depth(value: Any, level: int = 0) -> int:
     return max((_depth(one, level + 1) for one in inner), default=level + 1)
 
 
-def _has_nul(value: Any) -> bool:
+def has_nul(value: Any) -> bool:
     if isinstance(value, str):
         return "\0" in value
     if isinstance(value, dict):
-        return any("\0" in str(key) or _has_nul(one) for key, one in value.items())
-    return isinstance(value, list) and any(_has_nul(one) for one in value)
+        return any("\0" in str(key) or has_nul(one) for key, one in value.items())
+    return isinstance(value, list) and any(has_nul(one) for one in value)

@@ -54,6 +54,7 @@ class Instance:
         self.secrets = self.folder / "secrets"
         self.demo = self.folder / "demo"
         self.hub_password_file = self.secrets / "hub-password"
+        self.secrets_key_file = self.secrets / "secrets-key"
         self.database_url_file = self.secrets / "database-url"
         self.schema_file = self.folder / "schema"
         self._lock_file = self.folder / "lock"
@@ -82,6 +83,12 @@ class Instance:
         password = secrets.token_urlsafe(32)
         write_private(self.hub_password_file, password + "\n")
         return password
+
+    def have_secrets_key(self) -> Path:
+        """The file with the key of the secrets in the database; made at the first call, and never again."""
+        if not self.secrets_key_file.exists():
+            write_private(self.secrets_key_file, secrets.token_hex(32) + "\n")
+        return self.secrets_key_file
 
     def running(self) -> Running | None:
         """Where the instance answers, when one is up; a `run.json` that a killed one left behind does not count."""

@@ -192,6 +192,7 @@ class Supervisor:
             "PYTHONUNBUFFERED": "1",
             "MARVAIN_DATABASE_URL": url,
             "MARVAIN_HUB_PASSWORD_FILE": str(self.instance.hub_password_file),
+            "MARVAIN_SECRETS_KEY_FILE": str(self.instance.have_secrets_key()),
             "MARVAIN_BROKER_HOST": host,
             "MARVAIN_BROKER_STORE": os.environ.get("MARVAIN_BROKER_STORE") or str(self._broker_folder()),
             "MARVAIN_MQTT_HOST": _mqtt_host(host),

@@ -192,7 +192,7 @@ def _views(session: Session, condition: str, **values: Any) -> list[ActionView]:
 
 def _load(session: Session, view: ActionView) -> None:
     steps = session.execute(
-        text("SELECT step, witness, note, detail, at FROM action_steps WHERE action_id = :id ORDER BY at, step_no"),
+        text("SELECT step, witness, note, detail, at FROM action_steps WHERE action_id = :id ORDER BY step_no"),
         {"id": view.action_id},
     )
     view.steps.extend(Step(*row) for row in steps)

@@ -75,6 +75,7 @@ from hub.tables.telemetry import (
     TelemetryStream,
     TelemetryWatch,
 )
+from hub.tables.tools import NotifyChannel, OutsideHost, Schedule
 
 __all__ = [
     "Action",
@@ -120,8 +121,10 @@ __all__ = [
     "LegacyUnfinishedAction",
     "Memory",
     "MigrationNote",
+    "NotifyChannel",
     "OneTimeLink",
     "OutboxMessage",
+    "OutsideHost",
     "Person",
     "PersonalToken",
     "Presence",
@@ -136,6 +139,7 @@ __all__ = [
     "Role",
     "RoleAssignment",
     "RoleGrant",
+    "Schedule",
     "SignInBrake",
     "Space",
     "TelemetryForgotten",
