@@ -133,7 +133,7 @@ def _work(
     except ToolError as error:
         return error
     except HubError as error:  # what it was checked for has changed since: a device is gone, a space is private
-        return ToolError(f"{error.field}: {error.message}" if error.field else error.message)
+        return ToolError(f"{error.field}: {error.message}" if error.field else error.message, is_final=True)
     except Exception as error:
         log.exception("action.tool_broke", tool=tool.name, action_id=str(claimed.action_id))
         return ToolError(f"the tool broke ({type(error).__name__}); the hub's log says more", is_certain=False)
@@ -159,7 +159,7 @@ def finish(
             end(session, claimed.action_id, "executed", now, lease=claimed.lease, result={"left out": error.message})
             return
         end(session, claimed.action_id, "executed", now, lease=claimed.lease, result=result)
-    elif is_repeatable and claimed.attempt < TRIES_MAX:
+    elif is_repeatable and not outcome.is_final and claimed.attempt < TRIES_MAX:
         again_at = now + timedelta(seconds=FIRST_BACK_OFF_S * 3 ** (claimed.attempt - 1))
         try_again(session, claimed.action_id, again_at, now, outcome.message, lease=claimed.lease)
     else:

@@ -49,11 +49,15 @@ class Waiting:
 
 
 class ToolError(HubError):
-    """The tool could not do it; the message is for people. `is_certain`: nothing was done to the world."""
+    """The tool could not do it; the message is for people.
 
-    def __init__(self, message: str, *, is_certain: bool = True) -> None:
+    `is_certain`: nothing was done to the world. `is_final`: to try again would be of no use.
+    """
+
+    def __init__(self, message: str, *, is_certain: bool = True, is_final: bool = False) -> None:
         super().__init__(message)
         self.is_certain = is_certain
+        self.is_final = is_final
 
 
 @dataclass(frozen=True, slots=True)
