@@ -139,7 +139,7 @@ CATALOGUE: Final[tuple[Entry, ...]] = (
         False,
         messages.Request,
         32_768,
-        "A question to the hub; the operations are `events`, `actions` and `memories`.",
+        "A question to the hub; the operations are `events`, `actions`, `memories` and `propose`.",
     ),
     Entry(
         "response",

@@ -52,6 +52,9 @@ VOCABULARY: Final[dict[str, Scope]] = {
         ),
         Scope("memories:read", "recall the memories of its agent", (("publish", "d/{handle}/request/memories/+"),)),
         Scope("actions:read", "read the actions of its agent", (("publish", "d/{handle}/request/actions/+"),)),
+        Scope(
+            "actions:propose", "propose actions, for people to decide", (("publish", "d/{handle}/request/propose/+"),)
+        ),
     )
 }
 

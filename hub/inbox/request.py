@@ -57,7 +57,9 @@ def _answer(session: Session, one: Accepted[messages.Request]) -> messages.Respo
         with session.begin_nested():
             agent_id = caller.permit(operation.scope)
             question = parse(operation.question, one.message.body)
-            body = operation.answer(session, agent_id, question).model_dump(mode="json")
+            body = operation.answer(
+                session, caller, agent_id, question, one.incoming.received_at, one.levels[1]
+            ).model_dump(mode="json")
     except HubError as error:
         code = next((code for kind, code in _CODES if isinstance(error, kind)), "failed")
         return _failed(code, error.message, error.field)

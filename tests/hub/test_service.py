@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from ports import free_port
 from sqlalchemy import text
 
 from hub import commands, device_views, devices
+from hub.actions import deciding, proposing, records
+from hub.actions.proposing import Proposal, Proposer
+from hub.audit.actors import Actor
 from hub.database import libpq_url
 from hub.tables import Agent
 
@@ -369,3 +373,53 @@ def test_a_hub_whose_lock_went_to_another_gives_way(hub, database_url, tmp_path)
         wait_until(lambda: "hub.ready" in second.log(), "the second works")
     finally:
         assert second.stop() == 0
+
+
+def test_an_action_is_done_by_the_device_though_the_hub_is_killed_between_any_two_steps(database, hub, porch):
+    owner = deciding.Decider("user:ann", Actor("ann@example.org", "person"), "owner")
+
+    def look(action):
+        with database.transaction() as work:
+            return records.find(work, action.agent_id, action.action_id)
+
+    def kill_and_start():
+        hub.stop(signal.SIGKILL)
+        before = hub.log().count("hub.ready")
+        hub.start()
+        wait_until(lambda: hub.log().count("hub.ready") > before, "the hub is back")
+
+    porch.say("state", {"state": "online", "epoch": 1}, retain=True)
+    verbs = [{"name": "blink", "risk": "low", "args_schema": {}}]
+    porch.say("hello", {"epoch": 1, "protocol": 1, "verbs": verbs})
+    wait_until(lambda: porch.of("/welcome"), "welcome")
+    for kills in (False, True):
+        with database.transaction() as work:
+            agent_id = devices.by_handle(work, "porch").agent_id
+            proposal = Proposal("device_command", {"device": "porch", "verb": "blink", "ttl_s": 60})
+            proposer = Proposer("user:ann", owner.label)
+            action = proposing.propose(work, agent_id, proposal, proposer=proposer, now=datetime.now(UTC)).action
+        if kills:
+            kill_and_start()
+            hub.stop(signal.SIGKILL)  # decided while no hub is there
+        with database.transaction() as work:
+            facts = {"by": owner, "digest": action.digest, "now": datetime.now(UTC)}
+            deciding.approve(work, agent_id, action.action_id, **facts)
+        if kills:
+            hub.start()
+        told = wait_until(lambda: [one for one in porch.heard if "/cmd/blink/" in one[0]], "the device is told")
+        command_id = told[-1][0].rpartition("/")[2]
+        if kills:
+            kill_and_start()
+        porch.say(f"reply/{command_id}", {"epoch": 1, "status": "accepted"})
+        if kills:
+            kill_and_start()
+        porch.say(f"reply/{command_id}", {"epoch": 1, "status": "succeeded", "result": {"blinked": 3}})
+        wait_until(lambda one=action: look(one).status == "executed", "the action is over")
+        found = look(action)
+        assert found.result == {"blinked": 3}
+        assert [step.step for step in found.steps] == ["proposed", "approved", "executing", "executed"]
+        with database.transaction() as work:
+            count = "SELECT count(*) FROM events WHERE type = 'action_result' AND payload ->> 'action_id' = :id"
+            assert work.execute(text(count), {"id": str(action.action_id)}).scalar_one() == 1
+            assert work.execute(text("SELECT count(*) FROM commands")).scalar_one() == (2 if kills else 1)
+        porch.heard.clear()

@@ -15,8 +15,23 @@ from fastapi import FastAPI
 from fastapi.routing import RouteContext, iter_route_contexts
 from sqlalchemy import text
 
-from hub import agents, batches, claims, commands, dead_letters, devices, enrolment, identity, integrations, tags
+from hub import (
+    agents,
+    batches,
+    claims,
+    commands,
+    dead_letters,
+    devices,
+    enrolment,
+    identity,
+    integrations,
+    schedules,
+    tags,
+)
 from hub.access import personal_tokens
+from hub.actions import proposing
+from hub.actions.proposing import Proposal, Proposer
+from hub.audit.actors import Actor
 from hub.claims import ClaimDraft
 from hub.database import Database
 from hub.enrolment import Statement
@@ -92,6 +107,20 @@ def others(database: Database) -> Others:
         session.flush()
         dead_letters.park(session, "d/theirs", b"{}", "no", now, direction="out", handle=device.handle)
         parked = session.execute(text("SELECT dead_letter_id FROM dead_letters")).scalar_one()
+        proposal = Proposal("schedule", {"tool": "send_message", "args": {"text": "Their"}, "cron": "0 7 * * *"})
+        proposer = Proposer(f"user:{eve.user_id}", Actor("eve", "person"))
+        action = proposing.propose(session, agent.agent_id, proposal, proposer=proposer, now=now).action
+        schedules.start(
+            session, agent.agent_id, action.action_id, at=None, cron="0 7 * * *", zone="UTC", times=None, now=now
+        )
+        [schedule] = schedules.listed(session, agent.agent_id)
+        channel_id = session.execute(
+            text(
+                "INSERT INTO notify_channels (agent_id, name, host, sealed, added_by) "
+                "VALUES (:agent, 'theirs', 'example.org', '', 'eve') RETURNING channel_id"
+            ),
+            {"agent": agent.agent_id},
+        ).scalar_one()
         return Others(
             agent.agent_id,
             added.token,
@@ -112,6 +141,9 @@ def others(database: Database) -> Others:
                 "username": device.handle,
                 "stream": "warmth",
                 "dead_letter_id": str(parked),
+                "action_id": str(action.action_id),
+                "schedule_id": str(schedule.schedule_id),
+                "channel_id": str(channel_id),
             },
         )
 

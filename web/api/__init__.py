@@ -24,6 +24,7 @@ from web.api import (
     spaces,
     telemetry,
     tokens,
+    tools,
 )
 from web.api.problems import PROBLEMS
 
@@ -34,6 +35,7 @@ for part in (
     events,
     memories,
     actions,
+    tools,
     heartbeat,
     telemetry,
     agents,
