@@ -21,6 +21,7 @@ from web.pages import (
     access_sessions,
     access_try,
     account_tokens,
+    actions,
     agent_retention,
     agents,
     audit,
@@ -41,6 +42,7 @@ from web.pages import (
     people,
     remotes,
     spaces,
+    tools,
 )
 from web.security import Guard
 from web.templating import build_environment
@@ -96,6 +98,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(device_proxy.router)
     app.include_router(remotes.router)
     app.include_router(events.router)
+    app.include_router(actions.router)
+    app.include_router(tools.router)
     for page in (access_overview, access_roles, access_scopes, access_try, access_denials, access_sessions):
         app.include_router(page.router)
     for page in (device_tags, device_commands, device_config, batches):

@@ -32,6 +32,7 @@ NAVIGATION = (
     Entry("Devices", "/devices", "device"),
     Entry("Remotes", "/remotes", "remote"),
     Entry("Events", "/events", "event"),
+    Entry("Actions", "/actions", "action", "member"),
     Entry("Spaces", "/spaces", "space"),
     Entry("People", "/people", "people", "member"),
     Entry("Access", "/access", "shield", "member"),

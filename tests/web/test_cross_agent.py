@@ -44,6 +44,7 @@ from web.app import create_app
 NOT_AN_AGENTS = {
     "build": "a file of the product",
     "name": "a file of the product",
+    "what": "a word of ours",
     "stream": "a name within a device, whose id stands before it, or is the caller's own",
     "token": "a one-time link is its own secret; tests/web/test_login.py",
     "own_enrolment_id": "who bears its secret belongs to no agent yet; tests/web/api/test_enrol.py",
@@ -143,6 +144,7 @@ def others(database: Database) -> Others:
                 "dead_letter_id": str(parked),
                 "action_id": str(action.action_id),
                 "schedule_id": str(schedule.schedule_id),
+                "what": "approve",
                 "channel_id": str(channel_id),
             },
         )
