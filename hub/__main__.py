@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from hub import logs, migrations
 from hub.actions.jobs import Runner
+from hub.automations.follower import Follower
 from hub.database import Database
 from hub.errors import HubError
 from hub.inbox import router
@@ -79,6 +80,7 @@ class Hub:
         self._live_samples = LiveSamples(database, self._client)
         self._upkeep = Upkeep(database, settings)
         self._runner = Runner(database, settings)
+        self._follower = Follower(database)
 
     def stop(self) -> None:
         self._stopping.set()
@@ -97,6 +99,7 @@ class Hub:
             "telemetry upkeep": self._upkeep.run,
             "actions": self._runner.run,
             "action sweep": self._runner.watch,
+            "automations": self._follower.run,
             "consumer": lambda: self._consumer.run(self._client),
             "lock": self._one_hub.run,
             "network": self._client.watch,
@@ -119,6 +122,7 @@ class Hub:
             self._live_samples,
             self._upkeep,
             self._runner,
+            self._follower,
             self._publisher,
             self._one_hub,
         ):

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sqlmodel import Session
 
 from hub import feed
+from hub.automations import happening
 from hub.errors import Invalid
 from hub_protocol.messages import MAX_SAFE_INTEGER
 
@@ -96,6 +97,8 @@ def append(session: Session, new: Sequence[NewEvent]) -> int:
             "happened_at": row.happened_at or row.created_at,
         }
         feed.tell(session, row.agent_id, "events", "events.new", item)
+    if rows:
+        happening.events(session, [(row.event_id, row.agent_id, row.type) for row in rows])
     return len(rows)
 
 

@@ -9,6 +9,7 @@ from typing import Final
 from sqlalchemy import text
 from sqlmodel import Session
 
+from hub.automations import happening
 from hub.presence import Evidence
 from hub.uptime import Drawn, Span, timeline
 
@@ -48,6 +49,10 @@ def record(session: Session, changes: Sequence[Change]) -> None:
             "whys": [one.evidence.why for one in changes],
             "epochs": [one.evidence.epoch for one in changes],
         },
+    )
+    happening.presence(
+        session,
+        [(one.device_id, one.agent_id, one.at, one.evidence.verdict, one.evidence.why) for one in changes],
     )
 
 

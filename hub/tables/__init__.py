@@ -17,6 +17,7 @@ from hub.tables.access import (
     Traffic,
 )
 from hub.tables.actions import Action, ActionApproval, ActionStep, ApprovalRule
+from hub.tables.automations import Automation, AutomationFact, AutomationState
 from hub.tables.delivery import (
     DeadLetter,
     Denial,
@@ -89,6 +90,9 @@ __all__ = [
     "AuditChain",
     "AuditEntry",
     "AuditState",
+    "Automation",
+    "AutomationFact",
+    "AutomationState",
     "BatchSkip",
     "BrokerRetained",
     "BrokerSession",

@@ -10,6 +10,7 @@ from typing import Final
 from sqlalchemy import text
 from sqlmodel import Session
 
+from hub.automations import happening
 from hub.errors import Invalid
 from hub.telemetry import partitions
 from hub.telemetry.tiers import FURTHEST_AHEAD, OLDEST, RAW, hour_of
@@ -63,6 +64,14 @@ def append(session: Session, new: Sequence[NewSamples]) -> set[tuple[uuid.UUID, 
     if rows:
         _insert(session, rows)
         _note_newest(session, newest)
+        happening.telemetry(
+            session,
+            [
+                (one.device_id, one.agent_id, one.stream, one.samples)
+                for one in new
+                if (one.device_id, one.stream) in ids
+            ],
+        )
     return {key for one in new if (key := (one.device_id, one.stream)) not in ids}
 
 

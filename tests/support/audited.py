@@ -18,6 +18,7 @@ GUARDED: Final = frozenset(
     {
         "agent_memberships",
         "agents",
+        "automations",
         "action_approvals",
         "approval_rules",
         "claim_codes",
@@ -93,6 +94,8 @@ NO_CHANGE: Final = (
     r"^(INSERT INTO|UPDATE) telemetry_streams",
     r"SET last_(seen|seen_at|used_at) = ",
     r"DELETE FROM \w+( AS \w+)? WHERE (\w+\.)?(created_at|expires_at) <",
+    # What an automation does is told by the actions that it proposes.
+    r"UPDATE automations SET (next_at|last_fired_at|last_error) = ",
 )
 
 

@@ -1,0 +1,2 @@
+DROP TABLE automation_queue, automation_states, automations;
+DROP FUNCTION automation_queue_told();
