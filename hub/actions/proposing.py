@@ -16,6 +16,7 @@ from hub.actions.records import ActionView
 from hub.audit.actors import Actor, kind_of
 from hub.errors import Conflict, Invalid, NotFound, Throttled
 from hub.idempotency import check_key
+from hub.policies import judging
 from hub.tables import Agent
 from hub.tools import registry
 
@@ -115,7 +116,7 @@ def propose(
         subject_id=action_id,
         after={"digest": mark, "risk": need.risk, "scopes": sorted(need.scopes), "why": why},
     )
-    return Proposed(records.find(session, agent_id, action_id), is_new=True)
+    return Proposed(judging.judge(session, records.find(session, agent_id, action_id), now), is_new=True)
 
 
 def _checked_why(given: str) -> str:

@@ -34,8 +34,10 @@ OPERATORS: Final[dict[str, Callable[[Any, Any], bool]]] = {
 }
 
 
-def check(conditions: Sequence[Any], field: str) -> list[dict[str, Any]]:
-    """The conditions as they are stored; raises `Invalid` naming the one that is none."""
+def check(conditions: Sequence[Any], field: str, roots: Sequence[str] = template.ROOTS) -> list[dict[str, Any]]:
+    """The conditions as they are stored; raises `Invalid` naming the one that is none. `roots` begin their paths."""
+    if not isinstance(conditions, list | tuple):
+        raise Invalid("are a list", field=field)
     if len(conditions) > MOST:
         raise Invalid(f"are at most {MOST}", field=field)
     checked = []
@@ -44,8 +46,8 @@ def check(conditions: Sequence[Any], field: str) -> list[dict[str, Any]]:
         if not isinstance(one, Mapping) or set(one) != {"path", "is", "value"}:
             raise Invalid("has a path, a comparison (is) and a value", field=name)
         path, operator, value = one["path"], one["is"], one["value"]
-        if not isinstance(path, str) or path.partition(".")[0] not in template.ROOTS:
-            raise Invalid(f"begins with one of {', '.join(template.ROOTS)}", field=f"{name}.path")
+        if not isinstance(path, str) or path.partition(".")[0] not in roots:
+            raise Invalid(f"begins with one of {', '.join(roots)}", field=f"{name}.path")
         if operator not in OPERATORS:
             raise Invalid(f"is one of {', '.join(OPERATORS)}", field=f"{name}.is")
         if operator == "one_of" and not isinstance(value, list):

@@ -67,6 +67,7 @@ from hub.tables.legacy import (
     MigrationNote,
     RemoteDeviceMap,
 )
+from hub.tables.policies import Policy
 from hub.tables.telemetry import (
     TelemetryForgotten,
     TelemetryHour,
@@ -131,6 +132,7 @@ __all__ = [
     "OutsideHost",
     "Person",
     "PersonalToken",
+    "Policy",
     "Presence",
     "PresenceChange",
     "PresenceWatch",

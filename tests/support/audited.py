@@ -32,6 +32,7 @@ GUARDED: Final = frozenset(
         "one_time_links",
         "outside_hosts",
         "personal_tokens",
+        "policies",
         "role_assignments",
         "role_grants",
         "roles",

@@ -1,0 +1,2 @@
+DROP INDEX actions_policy_idx;
+DROP TABLE policies;
