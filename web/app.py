@@ -25,6 +25,7 @@ from web.pages import (
     agent_retention,
     agents,
     audit,
+    automations,
     batches,
     dead_letters,
     device_commands,
@@ -40,6 +41,7 @@ from web.pages import (
     integrations,
     join,
     people,
+    policies,
     remotes,
     spaces,
     tools,
@@ -100,6 +102,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(events.router)
     app.include_router(actions.router)
     app.include_router(tools.router)
+    app.include_router(automations.router)
+    app.include_router(policies.router)
     for page in (access_overview, access_roles, access_scopes, access_try, access_denials, access_sessions):
         app.include_router(page.router)
     for page in (device_tags, device_commands, device_config, batches):

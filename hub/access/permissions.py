@@ -38,6 +38,8 @@ PERMISSIONS: Final[dict[str, Permission]] = {
         Permission("actions:read", "read actions and tools", "member"),
         Permission("actions:propose", "propose actions", "member"),
         Permission("actions:approve", "decide on actions, as far as the role may by their risk", "member"),
+        Permission("automations:write", "write automations, and switch them", "admin"),
+        Permission("policies:write", "say what is approved without asking", "admin"),
         Permission("tools:write", "say who decides, which hosts may be asked, and how people are notified", "admin"),
         Permission("spaces:read", "see spaces", "guest"),
         Permission("spaces:write", "add, change and delete spaces, and switch their privacy", "admin"),

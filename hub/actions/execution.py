@@ -3,6 +3,7 @@
 Whoever loses a race changes nothing: a job that comes twice, an action that is over, a lease that is another's.
 """
 
+import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ log = structlog.get_logger(__name__)
 
 # A lease outlives its tool's time-out by this: whoever holds it has ended, one way or the other.
 LEASE_MARGIN: Final = timedelta(seconds=10)
+# Tools keep to their deadline themselves; one that does not is given up within its lease.
+OVERTIME_S: Final = 5.0
 TRIES_MAX: Final = 5
 FIRST_BACK_OFF_S: Final = 5.0
 RESULT_MAX_BYTES: Final = 65_536
@@ -71,7 +74,8 @@ def claim(session: Session, action_id: uuid.UUID, now: datetime) -> Claimed | No
     session.execute(
         text(
             "UPDATE actions SET status = 'executing', lease = :lease, lease_until = :until, attempt = attempt + 1, "
-            "executed_at = coalesce(executed_at, :now), updated_at = :now WHERE action_id = :id"
+            "executed_at = coalesce(executed_at, :now), updated_at = :now "
+            "WHERE action_id = :id AND status = 'approved'"
         ),
         {"id": action_id, "lease": lease, "until": now + timedelta(seconds=timeout_s) + LEASE_MARGIN, "now": now},
     )
@@ -128,14 +132,26 @@ def _work(
         now + timedelta(seconds=tool.timeout_s),
         claimed.attempt,
     )
+    outcome: list[Done | Waiting | ToolError] = []
+    # A tool that does not end is left alone: whatever it still brings is nobody's, for its lease will be another's.
+    work = threading.Thread(target=lambda: outcome.append(_try(tool, context, claimed.args)), daemon=True)
+    work.start()
+    work.join(tool.timeout_s + OVERTIME_S)
+    if outcome:
+        return outcome[0]
+    log.error("action.tool_too_slow", tool=tool.name, action_id=str(claimed.action_id))
+    return ToolError(f"it took longer than {tool.timeout_s:g} s", is_certain=False)
+
+
+def _try(tool: Tool, context: Context, args: dict[str, Any]) -> Done | Waiting | ToolError:
     try:
-        return tool.run(context, claimed.args)
+        return tool.run(context, args)
     except ToolError as error:
         return error
     except HubError as error:  # what it was checked for has changed since: a device is gone, a space is private
         return ToolError(f"{error.field}: {error.message}" if error.field else error.message, is_final=True)
     except Exception as error:
-        log.exception("action.tool_broke", tool=tool.name, action_id=str(claimed.action_id))
+        log.exception("action.tool_broke", tool=tool.name, action_id=str(context.action_id))
         return ToolError(f"the tool broke ({type(error).__name__}); the hub's log says more", is_certain=False)
 
 

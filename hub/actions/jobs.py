@@ -34,6 +34,8 @@ class Runner:
         self._database = database
         self._settings = settings
         self._stopping = threading.Event()
+        # What the hub before this one had at hand is told apart from our own before anything is begun.
+        self._taken_over = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._working: asyncio.Task[None] | None = None
 
@@ -43,18 +45,20 @@ class Runner:
             self._loop.call_soon_threadsafe(self._end)
 
     def run(self) -> None:
-        """Work until stopped."""
+        """Work until stopped, once `watch` has taken over."""
+        while not self._taken_over.wait(RETRY_S):
+            if self._stopping.is_set():
+                return
         asyncio.run(self._run())
 
     def watch(self) -> None:
         """Sweep until stopped; at first what the hub before this one left in the middle."""
-        is_new = True
         while True:
             try:
-                if is_new:
+                if not self._taken_over.is_set():
                     with self._database.transaction() as session:
                         sweep.take_over(session)
-                    is_new = False
+                    self._taken_over.set()
                 self._sweep()
             except SQLAlchemyError as error:
                 log.warning("actions.database_away", error=type(error).__name__)

@@ -88,7 +88,8 @@ def _recover(session: Session, now: datetime) -> int:
 def _put_again(session: Session, now: datetime) -> int:
     rows = session.execute(
         text(
-            "SELECT a.action_id FROM actions AS a WHERE a.status = 'approved' "
+            "SELECT a.action_id FROM actions AS a JOIN agents AS g USING (agent_id) "
+            "WHERE a.status = 'approved' AND NOT g.disabled "
             "AND greatest(a.approved_at, a.run_after) <= :lost AND NOT EXISTS (SELECT 1 FROM procrastinate_jobs AS j "
             "WHERE j.queue_name = :queue AND j.status IN ('todo', 'doing') "
             "AND j.args ->> 'action_id' = a.action_id::text) ORDER BY a.action_id LIMIT :limit"

@@ -32,9 +32,11 @@ from hub.access import personal_tokens
 from hub.actions import proposing
 from hub.actions.proposing import Proposal, Proposer
 from hub.audit.actors import Actor
+from hub.automations import records as automations
 from hub.claims import ClaimDraft
 from hub.database import Database
 from hub.enrolment import Statement
+from hub.policies import records as policies
 from hub.settings import Settings
 from hub.tables import Agent, AgentMembership, Role, Space, UserSession
 from web.api.description import describe
@@ -115,6 +117,10 @@ def others(database: Database) -> Others:
             session, agent.agent_id, action.action_id, at=None, cron="0 7 * * *", zone="UTC", times=None, now=now
         )
         [schedule] = schedules.listed(session, agent.agent_id)
+        rule = automations.Draft("Their rule", "event", {"type": "x"}, "send_message", {"text": "Their"})
+        automation = automations.create(session, agent.agent_id, rule, by="eve", now=now)
+        draft = policies.Draft("Their policy", "send_message", ("messages:send",))
+        policy = policies.create(session, agent.agent_id, draft, by="eve", now=now)
         channel_id = session.execute(
             text(
                 "INSERT INTO notify_channels (agent_id, name, host, sealed, added_by) "
@@ -145,6 +151,8 @@ def others(database: Database) -> Others:
                 "action_id": str(action.action_id),
                 "schedule_id": str(schedule.schedule_id),
                 "what": "approve",
+                "automation_id": str(automation.automation_id),
+                "policy_id": str(policy.policy_id),
                 "channel_id": str(channel_id),
             },
         )

@@ -79,7 +79,9 @@ def new(
 ) -> Response:
     """First a tool, then what it takes."""
     chosen = registry.load().get(tool)
-    return _form(request, current, session, chosen, command_form.of_verb(as_verb(chosen)) if chosen else None)
+    return _form(
+        request, current, session, chosen, command_form.of_verb(command_form.as_verb(chosen)) if chosen else None
+    )
 
 
 @router.post("")
@@ -88,7 +90,7 @@ def propose(
 ) -> Response:
     """Propose it in one's own name."""
     chosen = registry.find(text_of(form, "tool", most=200))
-    verb = as_verb(chosen)
+    verb = command_form.as_verb(chosen)
     person = caller_of(session, visitor)
     try:
         with session.begin_nested():
@@ -152,17 +154,12 @@ def decide(
     return redirect(request, local_url(request, f"/actions/{action_id}"), message=_told(what, after))
 
 
-def as_verb(tool: Tool) -> Verb:
-    """A tool as its form is made: like a verb of a device."""
-    return Verb(tool.name, tool.risk, tool.schema)
-
-
 def edit_form(
     action: ActionView, typed: Mapping[str, str] | None = None, errors: Mapping[str, str] | None = None
 ) -> VerbForm:
     """The form for its arguments as they are, or as they were typed; as JSON where its tool is gone."""
     tool = registry.load().get(action.tool)
-    verb = as_verb(tool) if tool is not None else Verb(action.tool, trouble="is not known any more")
+    verb = command_form.as_verb(tool) if tool is not None else Verb(action.tool, trouble="is not known any more")
     form = command_form.of_verb(verb, typed or {}, errors or {})
     if typed is not None:
         return form

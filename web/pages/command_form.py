@@ -10,6 +10,7 @@ from starlette.datastructures import FormData
 from hub import args_schema
 from hub.args_schema import FormField
 from hub.errors import Invalid
+from hub.tools.tool import Tool
 from hub.verbs import Verb
 from web.pages.typed_form import text_of
 
@@ -78,6 +79,11 @@ def of_verb(verb: Verb, values: Mapping[str, str] | None = None, errors: Mapping
     fields = None if verb.trouble else args_schema.form_fields(verb.schema)
     about = verb.schema.get("description", "") if isinstance(verb.schema.get("description"), str) else ""
     return VerbForm(verb, fields, about, values or {}, errors or {})
+
+
+def as_verb(tool: Tool) -> Verb:
+    """A tool as its form is made: like a verb of a device."""
+    return Verb(tool.name, tool.risk, tool.schema)
 
 
 def read_args(form: FormData, wanted: VerbForm) -> dict[str, Any]:

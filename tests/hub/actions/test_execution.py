@@ -36,6 +36,9 @@ for name, repeatable in (("test_once", False), ("test_again", True)):
             answer = answers.get(args.get("do", ""), Done({"did": args.get("do")}))
             if isinstance(answer, BaseException):
                 raise answer
+            if isinstance(answer, threading.Event):
+                answer.wait(30)
+                return Done("late")
             return answer
 
 
@@ -224,6 +227,18 @@ def test_what_nobody_decides_or_begins_runs_out_and_lost_jobs_are_put_again(data
         sweep.sweep(work, NOW + timedelta(hours=1))
     found = look(database, begun)
     assert (found.status, found.steps[-1].note) == ("expired", "it could not be begun in time")
+
+
+def test_a_tool_that_does_not_end_is_given_up(database, approved, run, monkeypatch):
+    monkeypatch.setattr(execution, "OVERTIME_S", -4.8)
+    for tool, status in (("test_once", "unknown"), ("test_again", "approved")):
+        late = threading.Event()
+        answers["wait"] = late
+        action = approved(tool, args={"do": "wait"})
+        found = run(action)
+        assert (found.status, found.error) == (status, "it took longer than 5 s")
+        late.set()
+    assert len(ran) == 2
 
 
 def test_of_a_private_space_nothing_is_told(database, approved, run, home):
