@@ -14,7 +14,19 @@ from marvain.cli.output import show_json
 from marvain.refusal import FAULT
 
 INTERRUPTED = 130
-NOUNS = ("up", "migrate", "device", "integration", "user", "agent", "audit", "broker", "doctor", "simulate")
+NOUNS = (
+    "up",
+    "migrate",
+    "device",
+    "integration",
+    "user",
+    "agent",
+    "actions",
+    "audit",
+    "broker",
+    "doctor",
+    "simulate",
+)
 
 
 class Nouns(click.Group):

@@ -184,3 +184,25 @@ def test_the_audit_is_listed_verified_and_held_to_what_was_kept(run: Callable, d
     assert done.returncode == 1
     (gone,) = json.loads(done.stdout)
     assert (gone["whole"], gone["faults"][0]["seq"]) == (False, kept[agent]["seq"])
+
+
+def test_actions_from_proposal_to_decision(run: Callable) -> None:
+    assert answer(run("actions", "list")) == []
+    assert refusal(run("actions", "propose", "teleport")) == (2, "tool")
+    assert refusal(run("actions", "propose", "send_message", "{")) == (2, "args")
+    assert refusal(run("actions", "propose", "send_message", "{}")) == (2, "args.text")
+    made = answer(run("actions", "propose", "send_message", '{"text": "Dinner!"}', "--why", "six", "--key", "k"))
+    again = answer(run("actions", "propose", "send_message", '{"text": "Dinner!"}', "--key", "k"))
+    assert (made["status"], again["action_id"]) == ("proposed", made["action_id"])
+    assert refusal(run("actions", "propose", "send_message", '{"text": "x"}', "--key", "k")) == (4, "key")
+    assert refusal(run("actions", "approve", made["action_id"], "--digest", "0" * 64)) == (4, "digest")
+    done = answer(run("actions", "approve", made["action_id"], "--reason", "good"))
+    assert (done["status"], done["decided_by"], done["decision_reason"]) == ("approved", "command line", "good")
+    assert refusal(run("actions", "reject", made["action_id"]))[0] == 4
+    assert answer(run("actions", "cancel", made["action_id"]))["status"] == "cancelled"
+    other = answer(run("actions", "propose", "send_message", '{"text": "Supper!"}'))
+    assert answer(run("actions", "reject", other["action_id"]))["status"] == "rejected"
+    assert [one["status"] for one in answer(run("actions", "list", "--status", "rejected"))] == ["rejected"]
+    assert answer(run("actions", "show", other["action_id"]))["steps"][-1]["step"] == "rejected"
+    assert refusal(run("actions", "show", "nothing")) == (2, "action")
+    assert refusal(run("actions", "show", "00000000-0000-4000-8000-000000000000")) == (3, "action")
