@@ -37,6 +37,9 @@ _PLACEHOLDERS: Final = {
     "request_id": "made by the device; stands in the answer's topic",
     "agent_id": "the agent whose members may listen",
     "feed": "one of " + ", ".join(FEEDS),
+    "integration": "the integration's name on the wire",
+    "what": "`propose`, or the id of the action that is decided on",
+    "which": "the request's id, made by the integration; or `approve` or `reject`",
 }
 
 
@@ -145,7 +148,7 @@ def _channel(entry: Entry) -> dict[str, Any]:
 
 def _operation(entry: Entry) -> dict[str, Any]:
     return {
-        "action": "receive" if entry.direction == "device to hub" else "send",
+        "action": "receive" if entry.direction.endswith(" to hub") else "send",
         "channel": {"$ref": f"#/channels/{entry.kind}"},
         "messages": [{"$ref": f"#/channels/{entry.kind}/messages/{entry.kind}"}],
         "bindings": {"mqtt": {"qos": entry.qos, "retain": entry.retain, "bindingVersion": "0.2.0"}},

@@ -10,7 +10,14 @@ from hub_protocol import messages
 from hub_protocol.errors import Malformed
 from hub_protocol.topics import DEFAULT_ROOT, Parsed, check_handle, check_level, check_root
 
-Direction = Literal["device to hub", "hub to device", "hub to browsers", "hub to anyone allowed"]
+Direction = Literal[
+    "device to hub",
+    "hub to device",
+    "hub to browsers",
+    "hub to anyone allowed",
+    "integration to hub",
+    "hub to integration",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +159,46 @@ CATALOGUE: Final[tuple[Entry, ...]] = (
         "The answer to a request.",
     ),
     Entry(
+        "ext",
+        "ext/{integration}/{handle}/{verb}",
+        "integration to hub",
+        1,
+        False,
+        messages.Asking,
+        32_768,
+        "An integration asks that a device do something; it becomes a proposed action, and is answered under the verb.",
+    ),
+    Entry(
+        "ext_actions",
+        "ext/{integration}/actions/{what}/{which}",
+        "integration to hub",
+        1,
+        False,
+        messages.Asking,
+        32_768,
+        "An integration proposes an action (`propose/{request_id}`) or decides on one (`{action_id}/approve`).",
+    ),
+    Entry(
+        "out_response",
+        "out/{integration}/response/{request_id}",
+        "hub to integration",
+        1,
+        False,
+        messages.Response,
+        229_376,
+        "The answer, under the request's id, the action's, or the verb.",
+    ),
+    Entry(
+        "out_actions",
+        "out/{integration}/actions",
+        "hub to integration",
+        1,
+        False,
+        messages.Pending,
+        65_536,
+        "How an action stands, for integrations that may decide: with its digest while it waits.",
+    ),
+    Entry(
         "welcome",
         "d/{handle}/welcome",
         "hub to device",
@@ -241,12 +288,27 @@ def parse_topic(topic: str, root: str = DEFAULT_ROOT) -> Parsed | None:
                 return None
             check_handle(levels[1])
             return Parsed(kind, levels[1], tuple(check_level(level) for level in levels[3:]))
+        if levels[0] in ("ext", "out"):
+            return _of_integration(levels)
         if levels == ["hub", "status"]:
             return Parsed("hub_status", "")
         if levels[0] == "ui" and len(levels) == 3:
             return Parsed("feed", "", (check_level(levels[1]), check_level(levels[2])))
     except ValueError:
         return None
+    return None
+
+
+def _of_integration(levels: list[str]) -> Parsed | None:
+    """What an integration says, or is told; raises ValueError for a level that breaks the naming rule."""
+    if levels[0] == "out":
+        if len(levels) == 4 and levels[2] == "response":
+            return Parsed("out_response", check_handle(levels[1]), (check_level(levels[3]),))
+        return Parsed("out_actions", check_handle(levels[1])) if levels[2:] == ["actions"] else None
+    if len(levels) == 4:
+        return Parsed("ext", check_handle(levels[1]), (check_handle(levels[2]), check_level(levels[3])))
+    if len(levels) == 5 and levels[2] == "actions":
+        return Parsed("ext_actions", check_handle(levels[1]), tuple(check_level(one) for one in levels[2:]))
     return None
 
 

@@ -151,6 +151,37 @@ class Problem(msgspec.Struct, omit_defaults=True):
     field: str | None = None
 
 
+class Asking(msgspec.Struct):
+    """What an integration asks: for an action of a tool or of a device, or for a decision on one (`digest`).
+
+    `key` makes it harmless to ask twice.
+    """
+
+    tool: Annotated[str, Meta(max_length=63)] = ""
+    args: Object = {}
+    why: Annotated[str, Meta(max_length=1_000)] = ""
+    space: Annotated[str, Meta(max_length=120)] | None = None
+    key: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    ttl_s: Seconds | None = None
+    digest: Annotated[str, Meta(max_length=64, description="of the action that was looked at")] = ""
+    reason: Annotated[str, Meta(max_length=1_000)] = ""
+
+
+class Pending(msgspec.Struct, omit_defaults=True):
+    """An action for integrations that may decide on it: what it is, who wants it and why, and what stands for it."""
+
+    action_id: str
+    status: str
+    tool: str
+    args: Object
+    risk: str
+    proposed_by: str
+    why: str
+    digest: str
+    expires_at: Time
+    device: str | None = None
+
+
 class Response(msgspec.Struct, omit_defaults=True):
     """The answer to a request: with `ok` its `body` is that of the HTTP twin, else `error` says why not."""
 

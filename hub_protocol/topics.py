@@ -130,6 +130,22 @@ class Topics:
     def feed(self, agent_id: str, feed: str) -> str:
         return f"{self._prefix}ui/{check_level(agent_id, 'agent id')}/{check_level(feed, 'feed')}"
 
+    def _below(self, first: str, integration: str, *rest: str) -> str:
+        levels = [check_level(level, "level") for level in rest]
+        return "/".join((f"{self._prefix}{first}", check_handle(integration), *levels))
+
+    def ext(self, integration: str, handle: str, verb: str) -> str:
+        return self._below("ext", integration, check_handle(handle), verb)
+
+    def ext_actions(self, integration: str, what: str, which: str) -> str:
+        return self._below("ext", integration, "actions", what, which)
+
+    def out_response(self, integration: str, request_id: str) -> str:
+        return self._below("out", integration, "response", request_id)
+
+    def out_actions(self, integration: str) -> str:
+        return self._below("out", integration, "actions")
+
     def command_filter(self, handle: str) -> str:
         """What a satellite subscribes to for its commands."""
         return self._device(handle, "cmd", "+", "+")

@@ -9,9 +9,11 @@ import msgspec
 from sqlalchemy import text
 from sqlmodel import Session
 
-from hub import feed
+from hub import feed, outbox
 from hub.actions import states
 from hub.actions.states import OPEN, Status
+from hub_protocol import messages
+from hub_protocol.topics import Topics
 
 # What a move may write beside the status; anything else is a programming error.
 _COLUMNS: Final = frozenset(
@@ -31,6 +33,7 @@ _COLUMNS: Final = frozenset(
     }
 )
 _JSON: Final = frozenset({"policy", "result"})
+_TOPICS: Final = Topics.below_root()
 
 
 def move(
@@ -126,6 +129,34 @@ def tell(session: Session, ids: Collection[uuid.UUID]) -> None:
             "updated_at": row.updated_at,
         }
         feed.tell(session, row.agent_id, "actions", "actions.updated", dict(item))
+    _tell_integrations(session, ids)
+
+
+def _tell_integrations(session: Session, ids: Collection[uuid.UUID]) -> None:
+    """Tell those that may decide, each on its own topic."""
+    rows = session.execute(
+        text(
+            "SELECT i.handle AS integration, a.action_id, a.status, a.kind, a.payload, a.risk, a.proposed_by, a.why, "
+            "a.digest, a.expires_at, d.handle AS device FROM actions AS a JOIN integrations AS i "
+            "ON i.agent_id = a.agent_id AND i.revoked_at IS NULL AND i.scopes ? 'actions:approve' "
+            "LEFT JOIN devices AS d ON d.device_id = a.device_id WHERE a.action_id = ANY(:ids) ORDER BY i.handle"
+        ),
+        {"ids": list(ids)},
+    )
+    for row in rows:
+        told = messages.Pending(
+            str(row.action_id),
+            row.status,
+            row.kind,
+            row.payload,
+            row.risk,
+            row.proposed_by,
+            row.why,
+            row.digest,
+            row.expires_at,
+            row.device,
+        )
+        outbox.enqueue(session, _TOPICS.out_actions(row.integration), told)
 
 
 def _encoded(value: Any) -> str | None:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Generic, TypeVar
 
 from hub.access.denials import Refusal
+from hub.access.principals import INTEGRATION_PREFIX
 from hub.presence_records import Known
 from hub.telemetry.samples import NewSamples
 from hub_protocol import messages
@@ -78,6 +79,12 @@ class Outcome:
         """Refuse a message: counted, shown to people, and told to the device once per batch, reason and id."""
         self.refusals.append(Refusal(handle, "message", incoming.topic, reason, incoming.received_at))
         self.decline(handle, incoming, reason, epoch=epoch, message_id=message_id)
+
+    def refuse_integration(self, handle: str, incoming: Incoming, reason: str) -> None:
+        """Refuse what an integration asked: counted, and shown to people on its page."""
+        self.refusals.append(
+            Refusal(f"{INTEGRATION_PREFIX}{handle}", "message", incoming.topic, reason, incoming.received_at)
+        )
 
     def decline(
         self,

@@ -41,7 +41,7 @@ def handle(session: Session, accepted: Sequence[Accepted[messages.Request]], out
         handle_ = one.sender.known.handle
         asked[handle_] += 1
         if asked[handle_] > AT_ONCE:
-            response = _failed("throttled", f"at most {AT_ONCE} requests at once; ask again a little later")
+            response = failed("throttled", f"at most {AT_ONCE} requests at once; ask again a little later")
         else:
             response = _answer(session, one)
         outbox.enqueue(session, _TOPICS.response(handle_, one.levels[1]), response)
@@ -50,7 +50,7 @@ def handle(session: Session, accepted: Sequence[Accepted[messages.Request]], out
 def _answer(session: Session, one: Accepted[messages.Request]) -> messages.Response:
     operation = OPERATIONS.get(one.levels[0])
     if operation is None:
-        return _failed("not_found", f"there is no operation {one.levels[0]}; there are {', '.join(OPERATIONS)}")
+        return failed("not_found", f"there is no operation {one.levels[0]}; there are {', '.join(OPERATIONS)}")
     known = one.sender.known
     caller = DeviceCaller(known.device_id, known.agent_id, known.handle, one.sender.space_id, tuple(one.sender.scopes))
     try:
@@ -61,19 +61,25 @@ def _answer(session: Session, one: Accepted[messages.Request]) -> messages.Respo
                 session, caller, agent_id, question, one.incoming.received_at, one.levels[1]
             ).model_dump(mode="json")
     except HubError as error:
-        code = next((code for kind, code in _CODES if isinstance(error, kind)), "failed")
-        return _failed(code, error.message, error.field)
+        return problem(error)
     except DBAPIError as error:
         if error.connection_invalidated:
             raise
         log.warning("request.failed", handle=known.handle, op=one.levels[0], error=type(error).__name__)
-        return _failed("failed", "the hub could not answer this")
+        return failed("failed", "the hub could not answer this")
     response = messages.Response(ok=True, body=body)
     if len(msgspec.json.encode(response)) > _MAX_BYTES:
-        return _failed("too_large", f"the answer is larger than {_MAX_BYTES} bytes; ask for fewer", "limit")
+        return failed("too_large", f"the answer is larger than {_MAX_BYTES} bytes; ask for fewer", "limit")
     return response
 
 
-def _failed(code: str, message: str, field: str | None = None) -> messages.Response:
+def problem(error: HubError) -> messages.Response:
+    """A refusal of the domain as it is told over MQTT."""
+    code = next((code for kind, code in _CODES if isinstance(error, kind)), "failed")
+    return failed(code, error.message, error.field)
+
+
+def failed(code: str, message: str, field: str | None = None) -> messages.Response:
+    """An answer that says why there is none."""
     problem = msgspec.convert({"code": code, "message": message, "field": field}, messages.Problem)
     return messages.Response(ok=False, error=problem)

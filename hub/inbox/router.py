@@ -12,7 +12,7 @@ from sqlmodel import Session
 
 from hub import commands, presence, presence_records
 from hub.access import denials
-from hub.inbox import config_reply, event, hello, remotes, reply, request, senders, telemetry
+from hub.inbox import config_reply, event, ext, hello, remotes, reply, request, senders, telemetry
 from hub.inbox.envelope import Accepted, Incoming, Outcome, Sender
 from hub.presence import Evidence, Heard
 from hub.presence_records import Known
@@ -26,6 +26,8 @@ Handler = Callable[[Session, Sequence[Accepted[Any]], Outcome], None]
 
 # What the hub listens to. `state` and `heartbeat` are evidence of presence and nothing more.
 KINDS: Final = ("state", "hello", "heartbeat", "remotes", "event", "telemetry", "reply", "request", "config_reply")
+# What integrations ask, who are no devices: it is evidence of nobody's presence.
+EXT_KINDS: Final = ("ext", "ext_actions")
 HANDLERS: Final[dict[str, Handler]] = {
     "hello": hello.handle,
     "remotes": remotes.handle,
@@ -39,13 +41,19 @@ HANDLERS: Final[dict[str, Handler]] = {
 
 def subscriptions(root: str) -> list[str]:
     """The filters that the hub subscribes to."""
-    return [subscription(kind, root) for kind in KINDS]
+    return [subscription(kind, root) for kind in (*KINDS, *EXT_KINDS)]
 
 
 def process(session: Session, batch: Sequence[Incoming], root: str) -> Outcome:
     """Turn a batch into rows; what must be said over MQTT waits in the outbox or in the outcome for the commit."""
     outcome = Outcome()
-    parsed = [one for incoming in batch if (one := _parse(incoming, root, outcome))]
+    read = [one for incoming in batch if (one := _parse(incoming, root, outcome))]
+    parsed = [one for one in read if one[1].kind not in EXT_KINDS]
+    ext.handle(
+        session,
+        [ext.Asked(one, topic.handle, topic.levels, said) for one, topic, said in read if topic.kind in EXT_KINDS],
+        outcome,
+    )
     known = senders.load(session, {topic.handle for _, topic, _ in parsed})
     evidence = {handle: sender.known.evidence for handle, sender in known.items()}
     accepted: dict[str, list[Accepted[Any]]] = {}
@@ -138,7 +146,7 @@ def _resume(session: Session, seen: Sequence[tuple[Known, Evidence]], batch: Seq
 
 def _parse(incoming: Incoming, root: str, outcome: Outcome) -> tuple[Incoming, Parsed, Any] | None:
     topic = parse_topic(incoming.topic, root)
-    if topic is None or topic.kind not in KINDS:
+    if topic is None or topic.kind not in (*KINDS, *EXT_KINDS):
         log.warning("inbox.topic_unknown", topic=incoming.topic[:200])
         return None
     if topic.kind == "state" and not incoming.payload:
@@ -147,6 +155,9 @@ def _parse(incoming: Incoming, root: str, outcome: Outcome) -> tuple[Incoming, P
         return incoming, topic, decode(topic.kind, incoming.payload)
     except Malformed as error:
         log.info("inbox.malformed", handle=topic.handle, kind=topic.kind, field=error.field, rule=error.rule)
+        if topic.kind in EXT_KINDS:
+            outcome.refuse_integration(topic.handle, incoming, str(error))
+            return None
         outcome.garbage[topic.handle] += 1
         outcome.refuse(topic.handle, incoming, str(error))
         return None

@@ -39,6 +39,8 @@ class Integration(SQLModel, table=True):
     revoked_at: datetime | None = moment()
     revoked_by: str | None = None
     revoked_reason: str | None = None
+    scopes: list[str] = Field(default_factory=list, sa_type=JSON, sa_column_kwargs=EMPTY_ARRAY)
+    decides_as: str = Field(default="member", sa_column_kwargs=default("'member'"))
 
 
 class Role(SQLModel, table=True):

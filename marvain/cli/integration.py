@@ -8,6 +8,7 @@ from sqlmodel import Session
 from hub import identity, integrations
 from hub.access import roles
 from hub.errors import NotFound
+from hub.integration_scopes import ROLES, SCOPES, change, view
 from hub.tables import Agent
 from marvain.cli.options import BY, agent_option, instance_option, json_option
 from marvain.cli.output import ago, show_json, show_table
@@ -17,7 +18,7 @@ from marvain.reach import broker_address, database
 
 @click.group()
 def integration() -> None:
-    """Integrations: add, list, rotate, revoke."""
+    """Integrations: add, list, rotate, revoke, and what they may ask."""
 
 
 @integration.command()
@@ -62,6 +63,24 @@ def list_(agent: str | None, instance: Instance, *, as_json: bool) -> None:
             for view in found
         ],
     )
+
+
+@integration.command()
+@click.argument("handle")
+@click.option("--scope", "scopes", multiple=True, help=f"May be given twice: {', '.join(SCOPES)}. [default: none]")
+@click.option("--decides-as", default="member", show_default=True, type=click.Choice(ROLES))
+@instance_option
+@json_option
+def scopes(handle: str, scopes: tuple[str, ...], decides_as: str, instance: Instance, *, as_json: bool) -> None:
+    """Let the integration HANDLE ask exactly this of the hub, and decide as that role."""
+    with database(instance) as opened, opened.transaction() as session:
+        found = integrations.by_handle(session, handle)
+        change(session, found.agent_id, found.integration_id, scopes, decides_as, by=BY)
+        now, role = view(session, found.agent_id, found.integration_id)
+    if as_json:
+        show_json({"scopes": now, "decides_as": role})
+    else:
+        click.echo(f"{', '.join(now) or 'nothing'}, as {role}")
 
 
 @integration.command()

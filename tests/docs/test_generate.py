@@ -67,7 +67,7 @@ def test_the_document_says_what_the_catalogue_says(generate):
         assert document["channels"][entry.kind]["address"] == f"marvain/v1/{entry.template}"
         assert operation["bindings"]["mqtt"]["qos"] == entry.qos
         assert operation["bindings"]["mqtt"]["retain"] is entry.retain
-        assert operation["action"] == ("receive" if entry.direction == "device to hub" else "send")
+        assert operation["action"] == ("receive" if entry.direction.endswith(" to hub") else "send")
 
 
 def test_examples_of_the_page_are_messages(generate):

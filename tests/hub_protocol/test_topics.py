@@ -81,6 +81,12 @@ def test_what_is_no_root(bad):
         "marvain/v1/hub/other",
         "marvain/v1/ui/a1",
         "marvain/v1/ui/a1/presence/x",
+        "marvain/v1/ext/ha",
+        "marvain/v1/ext/ha/porch",
+        "marvain/v1/ext/ha/porch/ping/more",
+        "marvain/v1/ext/HA/porch/ping",
+        "marvain/v1/ext/ha/actions/propose/r1/more",
+        "marvain/v1/out/ha/message",
         "marvain/v2/d/porch/state",
         "marvain/v1x/d/porch/state",
         "/marvain/v1/d/porch/state",
@@ -112,6 +118,10 @@ def test_bytes_of_every_topic():
         "presence": topics.presence("porch"),
         "hub_status": topics.hub_status(),
         "feed": topics.feed("a1", "events"),
+        "ext": topics.ext("ha", "porch", "ping"),
+        "ext_actions": topics.ext_actions("ha", "propose", "r1"),
+        "out_response": topics.out_response("ha", "r1"),
+        "out_actions": topics.out_actions("ha"),
     }
     assert built == {
         "state": "marvain/v1/d/porch/state",
@@ -132,6 +142,10 @@ def test_bytes_of_every_topic():
         "presence": "marvain/v1/d/porch/presence",
         "hub_status": "marvain/v1/hub/status",
         "feed": "marvain/v1/ui/a1/events",
+        "ext": "marvain/v1/ext/ha/porch/ping",
+        "ext_actions": "marvain/v1/ext/ha/actions/propose/r1",
+        "out_response": "marvain/v1/out/ha/response/r1",
+        "out_actions": "marvain/v1/out/ha/actions",
     }
     assert set(built) == set(BY_KIND)
     for kind, topic in built.items():

@@ -7,7 +7,7 @@ from uuid import UUID
 from fastapi import APIRouter, Form, Request, Response
 from sqlmodel import Session
 
-from hub import integrations
+from hub import integration_scopes, integrations
 from hub.access import denials, live_sessions, principals, roles
 from hub.access.preview import Preview, preview_revoking
 from hub.errors import Conflict, Invalid, NotFound
@@ -17,6 +17,7 @@ from web.dependencies import AdminAgent, AgentContext, CurrentVisitor, Db, Membe
 from web.pages import integration_presets
 from web.pages.access_frame import address, show
 from web.pages.role_choice import RoleChoice
+from web.pages.typed_form import TypedForm, text_of, texts_of
 from web.templating import redirect
 
 router = APIRouter(prefix="/integrations")
@@ -148,6 +149,16 @@ def rotate(
     return _token_page(request, current, session, settings, view, token, is_new=False)
 
 
+@router.post("/{integration_id}/scopes")
+def scopes(
+    request: Request, integration_id: UUID, current: AdminAgent, visitor: CurrentVisitor, session: Db, form: TypedForm
+) -> Response:
+    """Say what it may ask of the hub."""
+    wanted, role = texts_of(form, "scopes"), text_of(form, "decides_as", most=20) or "member"
+    integration_scopes.change(session, current.agent_id, integration_id, wanted, role, by=visitor.label)
+    return redirect(request, address(current, f"/integrations/{integration_id}"), message="That is what it may ask.")
+
+
 @router.get("/{integration_id}/revoke")
 def ask_to_revoke(
     request: Request, integration_id: UUID, current: AdminAgent, session: Db, settings: WebSettings, now: Now
@@ -227,6 +238,8 @@ def page(
         session,
         status_code=422 if errors else 409 if conflict else 200,
         integration=view,
+        asks=integration_scopes.view(session, current.agent_id, integration_id),
+        all_scopes=integration_scopes.SCOPES,
         username=view.username,
         typed_name=view.name if typed_name is None else typed_name,
         errors=errors or {},

@@ -1,0 +1,1 @@
+ALTER TABLE integrations DROP COLUMN scopes, DROP COLUMN decides_as;
