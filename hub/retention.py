@@ -31,6 +31,7 @@ class Kept:
     events_days: int = 365
     telemetry_days: int = 1_830
     commands_days: int = 90
+    actions_days: int = 365
     denials_days: int = 14
     dead_letters_days: int = 30
     presence_days: int = presence_history.KEPT.days
@@ -53,6 +54,15 @@ class Rule:
 RULES: Final = (
     Rule("events_days", "events", "event_no", "created_at"),
     Rule("commands_days", "commands", "created_at", "coalesce(finished_at, created_at)", "finished_at IS NOT NULL"),
+    Rule(
+        "actions_days",
+        "actions",
+        "created_at",
+        "coalesce(completed_at, created_at)",
+        # What a schedule does stands in the action that was approved.
+        "completed_at IS NOT NULL AND NOT EXISTS (SELECT FROM schedules AS s WHERE s.action_id = actions.action_id"
+        " AND s.next_at IS NOT NULL)",
+    ),
     Rule("denials_days", "denials", "last_at", "last_at"),
     Rule("dead_letters_days", "dead_letters", "dead_letter_id", "parked_at"),
 )

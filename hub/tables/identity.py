@@ -34,6 +34,7 @@ class AgentRetention(SQLModel, table=True):
     dead_letters_days: int
     revision: int = Field(default=1, sa_column_kwargs=default("1"))
     presence_days: int = Field(default=30, sa_column_kwargs=default("30"))
+    actions_days: int = Field(default=365, sa_column_kwargs=default("365"))
 
 
 class Space(SQLModel, table=True):

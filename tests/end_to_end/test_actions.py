@@ -89,17 +89,8 @@ def test_an_event_leads_to_a_proposal_that_one_of_two_approves_and_the_satellite
     say = [BIN / "marvain-satellite", "send", "door_open"]
 
     def send(angle: int) -> None:
-        sent = Running(
-            [
-                BIN / "marvain-satellite",
-                "send",
-                "door_open",
-                f'{{"angle": {angle}}}',
-                "--state-dir",
-                tmp_path / "state",
-            ],
-            tmp_path / "send.log",
-        ).start()
+        payload = f'{{"angle": {angle}}}'
+        sent = Running([*say, payload, "--state-dir", tmp_path / "state"], tmp_path / "send.log").start()
         assert sent.process.wait(30) == 0, sent.log()
 
     # Once as it should be, and once with the hub killed between any two steps.

@@ -8,6 +8,7 @@ DAYS = {
     "events_days": "30",
     "telemetry_days": "90",
     "commands_days": "60",
+    "actions_days": "120",
     "denials_days": "7",
     "dead_letters_days": "5",
     "presence_days": "20",

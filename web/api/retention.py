@@ -25,6 +25,7 @@ class RetentionBody(BaseModel):
     events_days: int
     telemetry_days: int = Field(description="the hub's own bounds hold as well")
     commands_days: int = Field(description="after their end")
+    actions_days: int = Field(description="after their end")
     denials_days: int
     dead_letters_days: int
     presence_days: int
@@ -39,6 +40,7 @@ class RetentionChange(BaseModel):
     events_days: Days | None = None
     telemetry_days: TelemetryDays | None = None
     commands_days: Days | None = None
+    actions_days: Days | None = None
     denials_days: Days | None = None
     dead_letters_days: Days | None = None
     presence_days: PresenceDays | None = None

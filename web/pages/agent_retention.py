@@ -25,6 +25,7 @@ class Filled(BaseModel):
     events_days: Days = ""
     telemetry_days: Days = ""
     commands_days: Days = ""
+    actions_days: Days = ""
     denials_days: Days = ""
     dead_letters_days: Days = ""
     presence_days: Days = ""

@@ -13,6 +13,7 @@ LABELS: Final = {
     "events_days": "Events",
     "telemetry_days": "Telemetry",
     "commands_days": "Commands",
+    "actions_days": "Actions",
     "denials_days": "Refusals",
     "dead_letters_days": "Dead letters",
     "presence_days": "Presence",

@@ -1,0 +1,1 @@
+ALTER TABLE agent_retention DROP COLUMN actions_days;
