@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from hub import schedules
 from hub.automations import conditions
 from hub.errors import Invalid
 from hub.policies import windows
@@ -38,8 +39,8 @@ def fault(policy: Mapping[str, Any], asked: Asked) -> str:
 
 
 def _fault(policy: Mapping[str, Any], asked: Asked) -> str:
-    if policy["tool"] != asked.tool:
-        return f"it is for {policy['tool']}"
+    if why := _of_tool(policy, asked):
+        return why
     scopes = policy["scopes"]
     if not isinstance(scopes, list) or not all(isinstance(one, str) for one in scopes):
         return "its scopes cannot be read"
@@ -56,6 +57,13 @@ def _fault(policy: Mapping[str, Any], asked: Asked) -> str:
     if proposers and asked.proposer_kind not in proposers:
         return f"it is not for what a {asked.proposer_kind} proposes"
     return ""
+
+
+def _of_tool(policy: Mapping[str, Any], asked: Asked) -> str:
+    if policy["tool"] != asked.tool:
+        return f"it is for {policy['tool']}"
+    # What a schedule repeats is not counted by the rate.
+    return "a schedule is for people to approve" if asked.tool == schedules.TOOL else ""
 
 
 def _of_risk(policy: Mapping[str, Any], asked: Asked) -> str:

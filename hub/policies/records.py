@@ -11,13 +11,14 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
-from hub import agents, audit
+from hub import agents, audit, schedules
 from hub.automations import conditions
 from hub.errors import Conflict, Invalid, NotFound
 from hub.policies import match, windows
 from hub.tags import check_tag
 from hub.tools import registry
 from hub.tools.device_command import device_of
+from hub.tools.tool import Tool
 
 POLICIES_MAX: Final = 100
 NAME_MAX: Final = 80
@@ -110,12 +111,9 @@ def check(session: Session, agent_id: uuid.UUID, draft: Draft) -> dict[str, Any]
     if not name or len(name) > NAME_MAX or not name.isprintable():
         raise Invalid(f"is 1 to {NAME_MAX} characters", field="name")
     tool = registry.find(draft.tool)
-    scopes = list(dict.fromkeys(draft.scopes))
-    if missing := [one for one in tool.scopes if one not in scopes]:
-        raise Invalid(f"{draft.tool} needs {', '.join(missing)}", field="scopes")
-    known = {scope for one in registry.load().values() for scope in one.scopes}
-    if unknown := [one for one in scopes if one not in known]:
-        raise Invalid(f"no tool needs {', '.join(unknown)[:200]}", field="scopes")
+    if tool.name == schedules.TOOL:
+        raise Invalid("is for people to approve: what it repeats is not counted by a policy's rate", field="tool")
+    scopes = _checked_scopes(draft, tool)
     if draft.device and draft.tag:
         raise Invalid("name a satellite or a tag, not both", field="tag")
     device_id = device_of(session, agent_id, draft.device, "device").device_id if draft.device else None
@@ -146,6 +144,16 @@ def check(session: Session, agent_id: uuid.UUID, draft: Draft) -> dict[str, Any]
         "risk_max": draft.risk_max,
         "proposers": list(dict.fromkeys(draft.proposers)),
     }
+
+
+def _checked_scopes(draft: Draft, tool: Tool) -> list[str]:
+    scopes = list(dict.fromkeys(draft.scopes))
+    if missing := [one for one in tool.scopes if one not in scopes]:
+        raise Invalid(f"{draft.tool} needs {', '.join(missing)}", field="scopes")
+    known = {scope for one in registry.load().values() for scope in one.scopes}
+    if unknown := [one for one in scopes if one not in known]:
+        raise Invalid(f"no tool needs {', '.join(unknown)[:200]}", field="scopes")
+    return scopes
 
 
 def _check_rate(draft: Draft) -> None:

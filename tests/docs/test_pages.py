@@ -7,7 +7,9 @@ import click
 import pytest
 
 from hub.access.scopes import VOCABULARY
+from hub.actions.states import STATUSES
 from hub.settings import Settings
+from hub.tools import registry
 from marvain.__main__ import marvain
 from satellite_agent.__main__ import main as satellite
 
@@ -26,6 +28,16 @@ def test_every_link_leads_somewhere(page):
     for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{name_of(page)} links to {target}"
+
+
+def test_the_page_of_actions_names_every_state_and_every_tool_as_it_is():
+    page = (REPOSITORY / "docs/actions.md").read_text()
+    for status in STATUSES:
+        assert f"| {status} |" in page
+    for name, tool in registry.load().items():
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{name}` |"))
+        assert all(f"`{scope}`" in row for scope in tool.scopes)
+        assert row.endswith("| yes |" if tool.is_repeatable else "| no |")
 
 
 def words_of(text: str, program: str) -> list[list[str]]:

@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Form, Query, Request, Response
 from sqlmodel import Session
 
-from hub import device_views, tags
+from hub import device_views, schedules, tags
 from hub.errors import Conflict, HubError
 from hub.policies import match, records, rehearsal, windows
 from hub.policies.records import Draft, PolicyView
@@ -43,7 +43,7 @@ def new(
     request: Request, current: AdminAgent, session: Db, tool: Annotated[str, Query(max_length=63)] = ""
 ) -> Response:
     """First a tool, then what of it is approved."""
-    chosen = registry.load().get(tool)
+    chosen = registry.load().get(tool) if tool != schedules.TOOL else None
     scopes = list(chosen.scopes) if chosen else []
     values = {"zone": "UTC", "risk_max": "low", "rate_s": "3600", "rate_count": "10"}
     many = {"days": list(windows.DAYS), "scopes": scopes}
@@ -239,7 +239,7 @@ def _form(
         tool=tool,
         typed=typed,
         policy=found,
-        tools=list(known.values()),
+        tools=[one for one in known.values() if one.name != schedules.TOOL],
         scopes=sorted({scope for one in known.values() for scope in one.scopes}),
         comparisons=rule_form.COMPARISONS,
         days=windows.DAYS,

@@ -60,18 +60,22 @@ def test_it_approves_what_it_covers_and_says_which_and_why(session, agent, propo
     assert propose().status == "proposed"
 
 
-def test_a_policy_for_one_scope_is_none_for_two_and_none_for_what_takes_people(session, agent, propose, write):
-    args = {"tool": "send_message", "args": {"text": "x"}, "cron": "0 7 * * *"}
-    write(name="Half", tool="schedule", scopes=("actions:schedule",), risk_max="high")
-    action = propose("schedule", args)
-    assert action.status == "proposed"
-    assert action.policy["why_not"] == {"Half": "it does not cover the scope messages:send"}
-    write(name="Whole", tool="schedule", scopes=("actions:schedule", "messages:send"), risk_max="high", other_args=True)
-    assert propose("schedule", args).decided_by == "Whole"
+def test_a_policy_for_one_scope_is_none_for_two():
+    two = Asked("t", {}, {"a", "b"}, "low", None, (), "device", NOW)
+    assert match.fault(ROW, two) == "it does not cover the scope b"
+    assert match.fault(ROW | {"scopes": ["b", "a"]}, two) == ""
+
+
+def test_what_takes_people_is_never_approved_by_a_policy(session, agent, propose, write):
     write()
     approval_rules.change(session, agent.agent_id, Rules(low=Rule("member", 2)), by="ann")
     action = propose()
     assert (action.status, action.policy["why_not"]) == ("proposed", {"Say it": "it takes 2 people"})
+    with pytest.raises(HubError, match="for people to approve") as refused:
+        write(name="Ever", tool="schedule", scopes=("actions:schedule", "messages:send"), risk_max="high")
+    assert refused.value.field == "tool"
+    stored = ROW | {"tool": "schedule"}
+    assert "for people" in match.fault(stored, Asked("schedule", {}, {"a"}, "low", None, (), "device", NOW))
 
 
 def test_each_bound_has_its_words(session, agent, device, propose, write):
