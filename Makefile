@@ -24,7 +24,7 @@ test: $(STAMP) system-packages  ## Run all tests; TESTS=tests/hub or ARGS="-k pr
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(TESTS) $(ARGS)
 
 bench: $(STAMP) system-packages  ## Measure beside the peers, into bench/results; ARGS="--seconds 1" is quicker.
-	@set -e; for script in broker acl acl_live telemetry commands ingest fleet satellite; do $(BIN)/python bench/$$script.py $(ARGS); done
+	@set -e; for script in broker acl acl_live telemetry commands actions ingest fleet satellite; do $(BIN)/python bench/$$script.py $(ARGS); done
 
 check: $(STAMP)  ## Format, lint, types, layers, generated documents.
 	$(BIN)/ruff format --check .
