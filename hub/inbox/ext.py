@@ -28,6 +28,7 @@ log = structlog.get_logger(__name__)
 
 # Of one integration in one batch; the others wait in the same batch.
 AT_ONCE: Final = 20
+TOO_MANY: Final = f"at most {AT_ONCE} at once; ask again a little later"
 # Asked again within this time without a key, it is the same wish: the broker may have sent it twice.
 SAME_WITHIN_S: Final = 10
 _TOPICS: Final = Topics.below_root()
@@ -56,7 +57,10 @@ def handle(session: Session, asked: Sequence[Asked], outcome: Outcome) -> None:
             continue
         counts[one.handle] = counts.get(one.handle, 0) + 1
         if counts[one.handle] > AT_ONCE:
-            response = failed("throttled", f"at most {AT_ONCE} at once; ask again a little later")
+            outcome.refuse_integration(one.handle, one.incoming, TOO_MANY)
+            if counts[one.handle] > 2 * AT_ONCE:
+                continue  # a flood is counted, and not answered with another
+            response = failed("throttled", TOO_MANY)
         else:
             response = _answer(session, asker, one)
         outbox.enqueue(session, _TOPICS.out_response(asker.handle, _answered_as(one)), response)

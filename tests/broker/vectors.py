@@ -122,6 +122,28 @@ CASES: Final[tuple[Case, ...]] = (
         "ha", "publish", "{root}/d/porch/cmd/ping/1", "{root}/d/porch/hello", "{root}/out/ha/x", "{root}/ext/gone/x"
     ),
     *_may_not("ha", "subscribe", "{root}/ext/ha/#", "{root}/out/+/x", "{root}/d/porch/#", "{root}/ui/{home}/#"),
+    # --- asking for actions: a device by its scope, an integration below its own topics
+    *_may("star", "publish", "{root}/d/star/request/propose/7", "{root}/d/star/request/actions/7"),
+    *_may_not("star", "publish", "{root}/d/star/request/propose", "{root}/d/star/request/approve/7"),
+    *_may_not(
+        "star", "publish", "{root}/d/porch/request/propose/7", "{root}/ext/ha/actions/propose/7", "{root}/ext/star/x/y"
+    ),
+    *_may_not("mute", "publish", "{root}/d/mute/request/propose/7", "{root}/ext/ha/actions/propose/7"),
+    *_may("star", "subscribe", "{root}/d/star/response/+"),
+    *_may_not("star", "subscribe", "{root}/d/porch/response/+", "{root}/out/ha/actions", "{root}/out/ha/#"),
+    *_may("ha", "publish", "{root}/ext/ha/actions/propose/7", "{root}/ext/ha/actions/7/approve"),
+    *_may_not(
+        "ha",
+        "publish",
+        "{root}/ext/gone/actions/propose/7",
+        "{root}/out/ha/actions",
+        "{root}/d/porch/request/propose/7",
+    ),
+    *_may("ha", "receive", "{root}/out/ha/actions", "{root}/out/ha/response/7"),
+    *_may_not("ha", "receive", "{root}/out/gone/actions", "{root}/ui/{home}/actions"),
+    *_may_not("page", "subscribe", "{root}/out/ha/actions"),
+    *_may("page", "receive", "{root}/ui/{home}/actions"),
+    *_may_not("guest", "receive", "{root}/ui/{home}/actions"),
     # --- browsers
     *_may(
         "page", "subscribe", "{root}/ui/{home}/+", "{root}/ui/{home}/#", "{root}/ui/{home}/events", "{root}/hub/status"

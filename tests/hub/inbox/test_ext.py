@@ -12,7 +12,7 @@ from hub.actions.proposing import Proposal, Proposer
 from hub.actions.records import Filter
 from hub.audit.actors import Actor
 from hub.errors import Conflict, HubError
-from hub.inbox import router
+from hub.inbox import ext, router
 from hub.inbox.envelope import Incoming
 
 BOTH = ("actions:propose", "actions:approve")
@@ -125,3 +125,18 @@ def test_it_decides_as_what_it_was_given_and_on_what_it_saw(session, agent, devi
     assert answer[f"out/ha/response/{high.action_id}"]["body"]["status"] == "rejected"
     changed = audit.entries(session, agent.agent_id, matching=audit.Filter(action="integration.scopes_changed"))
     assert changed[0].after == {"scopes": list(BOTH), "decides_as": "admin"}
+
+
+def test_a_flood_is_looked_at_up_to_a_bound_and_shown_on_its_page(session, agent, allow):
+    allow("actions:propose")
+    wish = json.dumps({"tool": "send_message", "args": {"text": "Dinner!"}}).encode()
+    flood = [Incoming(f"marvain/v1/ext/ha/actions/propose/r{n}", wish, False, NOW) for n in range(100)]
+    outcome = router.process(session, flood, "marvain/v1")
+    outbox.flush(session)
+    rows = session.execute(text("SELECT payload FROM outbox WHERE topic LIKE 'out/ha/response/%'")).scalars()
+    assert sorted(json.loads(one)["ok"] for one in rows) == [False] * ext.AT_ONCE + [True] * ext.AT_ONCE
+    assert len(waiting(session, agent)) == ext.AT_ONCE
+    assert [(one.principal, one.reason) for one in outcome.refusals] == [("ext_ha", ext.TOO_MANY)] * (100 - ext.AT_ONCE)
+    # A second batch begins anew, and what waits is bounded too.
+    router.process(session, flood[20:30], "marvain/v1")
+    assert len(waiting(session, agent)) == ext.AT_ONCE + 10
