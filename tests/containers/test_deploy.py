@@ -39,13 +39,14 @@ class TestSecrets:
     def test_each_is_random_and_closed(self, tmp_path):
         made = self.make(tmp_path)
         plugin = json.loads(made.pop("dynamic-security.json"))
-        assert set(made) == {"database-password", "pgpass", "hub-password", "broker-admin-password"}
+        assert set(made) == {"database-password", "pgpass", "hub-password", "broker-admin-password", "secrets-key"}
+        assert re.fullmatch("[0-9a-f]{64}", made.pop("secrets-key"))
         assert made.pop("pgpass") == f"*:*:*:*:{made['database-password']}"
         assert len(set(made.values())) == 3
         assert all(re.fullmatch(r"[\w-]{43}", value) for value in made.values())
         modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
         # libpq does not read a password file that others may read.
-        assert {modes[name] for name in ("pgpass", "hub-password", "broker-admin-password")} == {0o600}
+        assert {modes[name] for name in ("pgpass", "hub-password", "broker-admin-password", "secrets-key")} == {0o600}
         assert {modes[name] for name in ("database-password", "dynamic-security.json")} == {0o440}
         assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o711
         # Mosquitto gets a hash, one client, and no right that all have.
@@ -63,7 +64,8 @@ class TestSecrets:
         second = self.make(tmp_path)
         assert second["pgpass"] == first["pgpass"]
         assert second["hub-password"] != first["hub-password"]
-        assert len(second) == 5
+        assert second["secrets-key"] == first["secrets-key"]
+        assert len(second) == 6
 
 
 class TestToken:

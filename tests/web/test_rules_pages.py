@@ -66,7 +66,7 @@ async def test_an_automation_is_written_tried_switched_on_changed_and_deleted(pe
     assert (made.enabled, made.cooldown_s, made.trigger) == (False, 120, {"device": "porch", "type": "door"})
     path = f"/automations/{made.automation_id}"
     page = (await owner.get(path)).text
-    assert "When porch reports door, if 1 conditions hold" in page
+    assert "When porch reports door, if event.payload.angle at least 7: Say" in page
     assert (await owner.post(f"{path}/switch", data={"on": "true"})).status_code == 303
     form = (await owner.get(f"{path}/edit")).text
     assert 'value="{{event.payload.angle}}"' in form

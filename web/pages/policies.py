@@ -136,7 +136,7 @@ def delete(request: Request, policy_id: UUID, current: AdminAgent, visitor: Curr
 def sentence(one: PolicyView) -> str:
     """What it lets through, in a line."""
     whose = f" of {one.device}" if one.device else f" of satellites tagged {one.tag}" if one.tag else ""
-    held = "".join(f", if {row['path']} {row['is'].replace('_', ' ')} {row['value']!r}" for row in one.conditions)
+    held = "".join(f", if {row['path']} {rule_form.COMPARISONS[row['is']]} {row['value']}" for row in one.conditions)
     often = (
         f", at most {one.rate_count} per {RATES.get(int(one.rate_s or 0), f'{one.rate_s:g} s')}"
         if one.rate_count
@@ -144,9 +144,12 @@ def sentence(one: PolicyView) -> str:
     )
     when = ""
     if isinstance(one.time_window, dict) and one.time_window:
-        when = f", {one.time_window.get('from')} to {one.time_window.get('to')} ({one.time_window.get('zone')})"
+        days = one.time_window.get("days") or []
+        on = f", on {', '.join(days)}" if len(days) < len(windows.DAYS) else ""
+        when = f"{on}, {one.time_window.get('from')} to {one.time_window.get('to')} ({one.time_window.get('zone')})"
     others = "" if one.other_args else ", with no other arguments"
-    by = f", proposed by a {' or '.join(one.proposers)}" if one.proposers else ""
+    kinds = " or ".join("automation" if kind == "policy" else kind for kind in one.proposers)
+    by = f", proposed by: {kinds}" if one.proposers else ""
     return f"Approves {one.tool}{whose} up to {one.risk_max} risk{held}{others}{by}{when}{often}."
 
 
