@@ -13,6 +13,7 @@ from sqlmodel import Session
 
 from hub import agents, audit, presence_history
 from hub.errors import Conflict, Invalid
+from hub.policies.records import RATE_MAX_S
 from hub.telemetry.tiers import TIERS
 
 DAYS_MAX: Final = 3_650
@@ -59,9 +60,10 @@ RULES: Final = (
         "actions",
         "created_at",
         "coalesce(completed_at, created_at)",
-        # What a schedule does stands in the action that was approved.
+        # What a schedule does stands in the action that was approved, and policies count what they approved.
         "completed_at IS NOT NULL AND NOT EXISTS (SELECT FROM schedules AS s WHERE s.action_id = actions.action_id"
-        " AND s.next_at IS NOT NULL)",
+        " AND s.next_at IS NOT NULL) AND (approved_at IS NULL OR decided_kind <> 'policy'"
+        f" OR approved_at < now() - make_interval(secs => {RATE_MAX_S}))",
     ),
     Rule("denials_days", "denials", "last_at", "last_at"),
     Rule("dead_letters_days", "dead_letters", "dead_letter_id", "parked_at"),

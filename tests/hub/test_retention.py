@@ -6,11 +6,18 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import text
 
-from hub import audit, dead_letters, retention
+from hub import audit, dead_letters, retention, schedules
 from hub.access import denials
 from hub.access.denials import Refusal
+from hub.actions import deciding, execution, proposing
+from hub.actions.deciding import Decider
+from hub.actions.proposing import Proposal, Proposer
+from hub.audit.actors import Actor
 from hub.errors import Conflict, Invalid
 from hub.janitor import Janitor
+from hub.policies import records as policies
+from hub.policies.records import RATE_MAX_S, Draft
+from hub.settings import Settings
 from hub.sweeper import tidy
 from hub.tables import Agent
 from hub.telemetry import partitions, samples, upkeep
@@ -195,3 +202,51 @@ def test_weeks_do_not_fill_the_database(database, session, agent, device):
     assert history[0]["events"] == 50
     entries = session.execute(text("SELECT count(*) FROM audit_entries")).scalar_one()
     assert entries >= 1  # the audit is kept for good
+
+
+def test_actions_go_with_their_steps_but_not_while_something_hangs_on_them(database, session, agent):
+    settings = Settings(database_url=database.url)
+    ann, porch = (
+        Decider("user:ann", Actor("ann", "person"), "owner"),
+        Proposer("device:porch", Actor("porch", "device")),
+    )
+    draft = Draft("Say it", "send_message", ("messages:send",), other_args=True, rate_count=9, rate_s=RATE_MAX_S)
+    policy = policies.create(session, agent.agent_id, draft, by="ann", now=NOW)
+
+    def propose(days, tool="send_message", args=None):
+        proposal = Proposal(tool, args or {"text": "Dinner!"}, ttl_s=30 * 86_400)
+        at = NOW - timedelta(days=days)
+        return proposing.propose(session, agent.agent_id, proposal, proposer=porch, now=at).action
+
+    def done(action, days):
+        session.commit()
+        execution.run(database, settings, action.action_id, lambda: NOW - timedelta(days=days))
+        session.rollback()
+        return action.action_id
+
+    waiting = propose(20).action_id
+    rejected = propose(9)
+    at = NOW - timedelta(days=9)
+    deciding.reject(session, agent.agent_id, rejected.action_id, by=ann, now=at)
+    daily = propose(9, "schedule", {"tool": "send_message", "args": {"text": "Up!"}, "cron": "0 7 * * *"})
+    deciding.approve(session, agent.agent_id, daily.action_id, by=ann, digest=daily.digest, now=at)
+    repeats = done(daily, 9)
+    policies.switch(session, agent.agent_id, policy.policy_id, on=True, revision=1, by="ann", now=NOW)
+    counted, forgotten = done(propose(5), 5), done(propose(8), 8)
+    keep(session, agent.agent_id, 1)
+    session.commit()
+
+    def left():
+        session.rollback()
+        steps = set(session.execute(text("SELECT DISTINCT action_id FROM action_steps")).scalars())
+        assert steps == set(session.execute(text("SELECT action_id FROM actions")).scalars())
+        return steps
+
+    assert left() == {waiting, rejected.action_id, repeats, counted, forgotten}
+    assert Janitor(database).look(NOW)["actions"] == 2
+    assert left() == {waiting, repeats, counted}
+    [schedule] = schedules.listed(session, agent.agent_id)
+    schedules.stop(session, agent.agent_id, schedule.schedule_id, by="ann", now=NOW)
+    session.commit()
+    assert Janitor(database).look(NOW)["actions"] == 1
+    assert left() == {waiting, counted}
