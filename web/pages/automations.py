@@ -163,7 +163,7 @@ def sentence(one: AutomationView) -> str:
         days = trigger.get("days") or []
         on = f" on {', '.join(days)}" if 0 < len(days) < len(triggers.DAYS) else ""
         when = f"At {trigger['at']}{on}" if trigger.get("at") else f"By the clock ({trigger.get('cron')})"
-    held = "".join(f", if {row['path']} {rule_form.COMPARISONS[row['is']]} {row['value']}" for row in one.conditions)
+    held = rule_form.sentence(one.conditions)
     return f"{when}{held}: {action_words.sentence(one.tool, one.args)}"
 
 

@@ -136,7 +136,7 @@ def delete(request: Request, policy_id: UUID, current: AdminAgent, visitor: Curr
 def sentence(one: PolicyView) -> str:
     """What it lets through, in a line."""
     whose = f" of {one.device}" if one.device else f" of satellites tagged {one.tag}" if one.tag else ""
-    held = "".join(f", if {row['path']} {rule_form.COMPARISONS[row['is']]} {row['value']}" for row in one.conditions)
+    held = rule_form.sentence(one.conditions)
     often = (
         f", at most {one.rate_count} per {RATES.get(int(one.rate_s or 0), f'{one.rate_s:g} s')}"
         if one.rate_count
@@ -234,7 +234,7 @@ def _form(
     *,
     status: int = 200,
 ) -> Response:
-    known = registry.load()
+    known = {name: one for name, one in registry.load().items() if name != schedules.TOOL}
     return render(
         request,
         "policies/form.html",
@@ -242,7 +242,7 @@ def _form(
         tool=tool,
         typed=typed,
         policy=found,
-        tools=[one for one in known.values() if one.name != schedules.TOOL],
+        tools=list(known.values()),
         scopes=sorted({scope for one in known.values() for scope in one.scopes}),
         comparisons=rule_form.COMPARISONS,
         days=windows.DAYS,

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+import msgspec
 from starlette.datastructures import FormData
 
 from hub import args_schema
@@ -65,6 +66,12 @@ def typed(form: FormData, error: HubError | None = None) -> Typed:
     rows = [Row(text_of(form, f"path.{n}"), text_of(form, f"is.{n}"), text_of(form, f"value.{n}")) for n in range(ROWS)]
     errors = {error.field or "form": error.message} if error is not None else {}
     return Typed(command_form.typed_values(form), many, rows, errors)
+
+
+def sentence(conditions: list[Any]) -> str:
+    """The conditions in words; values as JSON, for 1 is not "1"."""
+    told = ((row["path"], COMPARISONS[row["is"]], msgspec.json.encode(row["value"]).decode()) for row in conditions)
+    return "".join(f", if {' '.join(one)}" for one in told)
 
 
 def rows_of(conditions: list[Any]) -> list[Row]:

@@ -137,6 +137,6 @@ def test_a_flood_is_looked_at_up_to_a_bound_and_shown_on_its_page(session, agent
     assert sorted(json.loads(one)["ok"] for one in rows) == [False] * ext.AT_ONCE + [True] * ext.AT_ONCE
     assert len(waiting(session, agent)) == ext.AT_ONCE
     assert [(one.principal, one.reason) for one in outcome.refusals] == [("ext_ha", ext.TOO_MANY)] * (100 - ext.AT_ONCE)
-    # A second batch begins anew, and what waits is bounded too.
+    # The next batch begins anew.
     router.process(session, flood[20:30], "marvain/v1")
     assert len(waiting(session, agent)) == ext.AT_ONCE + 10
