@@ -13,7 +13,6 @@ import contextlib
 import dataclasses
 import math
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Callable
@@ -26,14 +25,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import report
 from live_home import EACH, GROUPS, HUB_PASSWORD, Home, Page, cpu_s, furnish, in_group, running
 from live_peers import Peer, Prober, connect
+from scratch import scratch
 from sqlmodel import Session
 
-from hub import devices, members, migrations, sessions
+from hub import devices, members, sessions
 from hub.access import roles
 from hub.access.roles import GrantDraft, RoleDraft
-from hub.database import Database
 from hub.settings import HUB_USERNAME
-from marvain.embedded_postgres import EmbeddedPostgres
 
 ROOT = "marvain/v1"
 WITHIN_S = 10.0
@@ -254,28 +252,17 @@ def empty(session: Session, home: Home, role_id: uuid.UUID | None) -> None:
 
 def run(broker: str, count: int) -> tuple[dict[str, Times], int]:
     """Everything for one broker, from an empty database on."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        postgres = EmbeddedPostgres(folder / "postgres")
-        url = postgres.start()
-        try:
-            migrations.migrate(url)
-            database = Database(url)
-            home = furnish(database, count)
-            with running(broker, url, folder) as (port, pid):
-                found = asyncio.run(measure(home, port, pid))
-            database.close()
-            return found
-        finally:
-            postgres.destroy()
+    with scratch() as (folder, url, database):
+        home = furnish(database, count)
+        with running(broker, url, folder) as (port, pid):
+            return asyncio.run(measure(home, port, pid))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--broker", choices=["embedded", "mosquitto"])
     parser.add_argument("--sessions", type=int, default=1_000)
-    options = parser.parse_args()
+    options, _ = parser.parse_known_args()
     brokers = [options.broker] if options.broker else ["embedded", "mosquitto"]
     found = {broker: run(broker, options.sessions) for broker in brokers}
     rows: list[dict[str, Any]] = []

@@ -15,7 +15,6 @@ import json
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import uuid
@@ -30,9 +29,10 @@ import procrastinate
 import report
 from commands import ROOT, SCOPES, WARM_UP, WITHIN_S, connect, hub, percentile, wait_online
 from live_home import HUB_PASSWORD, running
+from scratch import scratch
 from sqlalchemy import text
 
-from hub import devices, migrations
+from hub import devices
 from hub.access import credentials
 from hub.actions import deciding, proposing
 from hub.actions.deciding import Decider
@@ -41,12 +41,11 @@ from hub.actions.proposing import Proposal, Proposer
 from hub.audit.actors import Actor
 from hub.database import Database, libpq_url
 from hub.tables import Agent
-from marvain.embedded_postgres import EmbeddedPostgres
 
 ROUNDS: Final = 3
 QUEUE: Final = "bare"
 TASK: Final = "bench.nothing"
-# One after the other they would wait for each other at the audit's chain, as they do in life.
+# So many ask at once; they wait for each other at the audit's chain, as they do in life.
 ASKERS: Final = 2
 ANN: Final = Decider("user:bench", Actor("bench", "person"), "owner")
 BEN: Final = Proposer("user:ben", Actor("ben", "person"))
@@ -173,38 +172,30 @@ def work(database_url: str) -> None:
 
 def measure(broker: str, count: int, total: int) -> dict[str, object]:
     """Everything for one broker, from an empty database on."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        postgres = EmbeddedPostgres(folder / "postgres")
-        url = postgres.start()
-        try:
-            migrations.migrate(url)
-            database = Database(url)
-            with database.transaction() as session:
-                credentials.set_hub_password(session, HUB_PASSWORD)
-                agent = Agent(name="Home")
-                session.add(agent)
-                session.flush()
-                agent_id = agent.agent_id
-                added = devices.add(session, agent_id, "porch", scopes=SCOPES, by="bench", handle="porch")
-            with running(broker, url, folder) as (port, _), hub(url, port, folder):
-                worker = subprocess.Popen([sys.executable, __file__, "--worker", url])
-                try:
-                    took = accepted(database, port, agent_id, added.token, count)
-                    rounds = [(lives(database, agent_id, total), bare(database, total)) for _ in range(ROUNDS)]
-                finally:
-                    worker.terminate()
-                    worker.wait(30)
-            database.close()
-        finally:
-            postgres.destroy()
+    with scratch() as (folder, url, database):
+        with database.transaction() as session:
+            credentials.set_hub_password(session, HUB_PASSWORD)
+            agent = Agent(name="Home")
+            session.add(agent)
+            session.flush()
+            agent_id = agent.agent_id
+            added = devices.add(session, agent_id, "porch", scopes=SCOPES, by="bench", handle="porch")
+        with running(broker, url, folder) as (port, _), hub(url, port, folder):
+            worker = subprocess.Popen([sys.executable, __file__, "--worker", url])
+            try:
+                took = accepted(database, port, agent_id, added.token, count)
+                rounds = [(lives(database, agent_id, total), bare(database, total)) for _ in range(ROUNDS)]
+            finally:
+                worker.terminate()
+                worker.wait(30)
     ours, jobs = (statistics.median(one) for one in zip(*rounds, strict=True))
     return {
         "broker": broker,
+        "approvals": count,
         "approve → accepted p50 ms": percentile(took, 0.5),
         "p95 ms": percentile(took, 0.95),
         "p99 ms": percentile(took, 0.99),
+        "lives": ROUNDS * total,
         "lives/s": ours,
         "bare jobs/s": jobs,
         "lives / bare": ours / jobs,

@@ -14,7 +14,6 @@ import math
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import uuid
@@ -27,13 +26,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import paho.mqtt.client as paho
 import report
 from live_home import HUB_PASSWORD, REPOSITORY, SCOPES, running
+from scratch import scratch
 
-from hub import commands, device_views, devices, migrations, outbox
+from hub import commands, device_views, devices, outbox
 from hub.access import credentials, roles
 from hub.access.roles import GrantDraft, RoleDraft
 from hub.database import Database
 from hub.tables import Agent, Device
-from marvain.embedded_postgres import EmbeddedPostgres
 
 ROOT = "marvain/v1"
 WARM_UP = 50
@@ -163,22 +162,11 @@ def command(database: Database, device: Device, listener: Any) -> float:
 
 def run(broker: str, count: int) -> tuple[list[float], list[float]]:
     """Everything for one broker, from an empty database on."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        postgres = EmbeddedPostgres(folder / "postgres")
-        url = postgres.start()
-        try:
-            migrations.migrate(url)
-            database = Database(url)
-            with database.transaction() as session:
-                credentials.set_hub_password(session, HUB_PASSWORD)
-            with running(broker, url, folder) as (port, _), hub(url, port, folder):
-                found = measure(database, port, count)
-            database.close()
-            return found
-        finally:
-            postgres.destroy()
+    with scratch() as (folder, url, database):
+        with database.transaction() as session:
+            credentials.set_hub_password(session, HUB_PASSWORD)
+        with running(broker, url, folder) as (port, _), hub(url, port, folder):
+            return measure(database, port, count)
 
 
 def percentile(values: list[float], share: float) -> float:

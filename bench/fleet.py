@@ -10,18 +10,15 @@ Measured once all are connected.
 import argparse
 import asyncio
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import report
+from scratch import scratch
 from services import Service, furnish, services
 
-from hub import migrations
-from hub.database import Database
-from marvain.embedded_postgres import EmbeddedPostgres
 from marvain.simulation import fleet
 from marvain.simulation.satellite import Counts
 
@@ -86,25 +83,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--most", type=int, default=SIZES[-1])
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o711)
-        postgres = EmbeddedPostgres(folder / "postgres")
-        try:
-            url = postgres.start()
-            migrations.migrate(url)
-            database = Database(url, statement_timeout_s=300)
-            furnish(database)
-            tokens = fleet.make(database, options.most, {}, by="bench")
-            with services(options.broker, url, folder) as (port, broker, hub):
-                rows = [
-                    asyncio.run(measure(dict(list(tokens.items())[:size]), port, hub, broker, options.seconds))
-                    for size in SIZES
-                    if size <= options.most
-                ]
-            database.close()
-        finally:
-            postgres.destroy()
+    with scratch() as (folder, url, database):
+        furnish(database)
+        tokens = fleet.make(database, options.most, {}, by="bench")
+        with services(options.broker, url, folder) as (port, broker, hub):
+            rows = [
+                asyncio.run(measure(dict(list(tokens.items())[:size]), port, hub, broker, options.seconds))
+                for size in SIZES
+                if size <= options.most
+            ]
     report.write("fleet", f"A fleet on the {options.broker} broker: what it costs the hub", rows)
 
 

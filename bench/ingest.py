@@ -13,18 +13,16 @@ import asyncio
 import json
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import psycopg
 import report
+from scratch import scratch
 from services import furnish, services
 
-from hub import migrations
 from hub.database import Database, libpq_url
-from marvain.embedded_postgres import EmbeddedPostgres
 from marvain.simulation import fleet
 from marvain.simulation.satellite import Counts
 
@@ -114,21 +112,11 @@ def main() -> None:
     options = parser.parse_args()
     rows: list[dict[str, object]] = []
     for broker in options.broker or ("mosquitto", "embedded"):
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            folder.chmod(0o711)
-            postgres = EmbeddedPostgres(folder / "postgres")
-            try:
-                url = postgres.start()
-                migrations.migrate(url)
-                database = Database(url, statement_timeout_s=300)
-                furnish(database)
-                with psycopg.connect(libpq_url(url), autocommit=True) as connection:
-                    connection.execute(BARE)
-                rows += measure(broker, url, database, folder, options.seconds)
-                database.close()
-            finally:
-                postgres.destroy()
+        with scratch() as (folder, url, database):
+            furnish(database)
+            with psycopg.connect(libpq_url(url), autocommit=True) as connection:
+                connection.execute(BARE)
+            rows += measure(broker, url, database, folder, options.seconds)
     report.write("ingest", "Durable events, acknowledged after commit", rows)
 
 

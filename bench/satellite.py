@@ -12,7 +12,6 @@ import contextlib
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,12 +21,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import report
 from commands import hub
 from live_home import HUB_PASSWORD, REPOSITORY, SCOPES, running
+from scratch import scratch
 
-from hub import devices, migrations
+from hub import devices
 from hub.access import credentials
-from hub.database import Database
 from hub.tables import Agent
-from marvain.embedded_postgres import EmbeddedPostgres
 
 WITHIN_S = 30.0
 TARGET_MIB, TARGET_PERCENT = 40.0, 1.0
@@ -135,35 +133,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=60.0)
     options, _ = parser.parse_known_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        postgres = EmbeddedPostgres(folder / "postgres")
-        url = postgres.start()
-        try:
-            migrations.migrate(url)
-            database = Database(url)
-            with database.transaction() as session:
-                credentials.set_hub_password(session, HUB_PASSWORD)
-                agent = Agent(name="Home")
-                session.add(agent)
-                session.flush()
-                tokens = {
-                    handle: devices.add(
-                        session,
-                        agent.agent_id,
-                        handle,
-                        scopes=[*SCOPES, "telemetry:write"],
-                        by="bench",
-                        handle=handle,
-                    ).token
-                    for handle in ("porch", "attic", "bare")
-                }
-            with running("embedded", url, folder) as (port, _), hub(url, port, folder):
-                rows = measure(port, tokens, folder, options.seconds)
-            database.close()
-        finally:
-            postgres.destroy()
+    scopes = [*SCOPES, "telemetry:write"]
+    with scratch() as (folder, url, database):
+        with database.transaction() as session:
+            credentials.set_hub_password(session, HUB_PASSWORD)
+            agent = Agent(name="Home")
+            session.add(agent)
+            session.flush()
+            tokens = {
+                handle: devices.add(session, agent.agent_id, handle, scopes=scopes, by="bench", handle=handle).token
+                for handle in ("porch", "attic", "bare")
+            }
+        with running("embedded", url, folder) as (port, _), hub(url, port, folder):
+            rows = measure(port, tokens, folder, options.seconds)
     report.write("satellite", "A satellite at rest", rows)
 
 

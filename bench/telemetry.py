@@ -12,7 +12,6 @@ import argparse
 import itertools
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -23,9 +22,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import msgspec
 import psycopg
 import report
+from scratch import scratch
 from sqlalchemy import text
 
-from hub import devices, identity, migrations
+from hub import devices, identity
 from hub.database import Database, libpq_url
 from hub.inbox import router
 from hub.inbox.consumer import BATCH
@@ -33,7 +33,6 @@ from hub.inbox.envelope import Incoming
 from hub.telemetry import partitions, rollups, series, streams
 from hub.telemetry.tiers import HOURS, MINUTES, ORIGIN
 from hub_protocol.messages import Sample
-from marvain.embedded_postgres import EmbeddedPostgres
 
 ROOT = "marvain/v1"
 DEVICES = 50
@@ -217,16 +216,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=5.0)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        postgres = EmbeddedPostgres(Path(folder) / "postgres")
-        try:
-            url = postgres.start()
-            migrations.migrate(url)
-            database = Database(url, statement_timeout_s=300)
-            rows = compare(database, options.seconds)
-            database.close()
-        finally:
-            postgres.destroy()
+    with scratch() as (_, _, database):
+        rows = compare(database, options.seconds)
     report.write("telemetry", "Telemetry: stored and read, beside one plain table", rows)
 
 
