@@ -34,8 +34,12 @@ def test_the_page_of_actions_names_every_state_and_every_tool_as_it_is():
     page = (REPOSITORY / "docs/actions.md").read_text()
     for status in STATUSES:
         assert f"| {status} |" in page
-    for name, tool in registry.load().items():
-        row = next(line for line in page.splitlines() if line.startswith(f"| `{name}` |"))
+    # Other tests register tools of their own in the same process.
+    ours = {name: tool for name, tool in registry.load().items() if tool.run.__module__.startswith("hub.tools.")}
+    rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
+    assert set(rows) == set(ours)
+    for name, tool in ours.items():
+        row = rows[name]
         assert all(f"`{scope}`" in row for scope in tool.scopes)
         assert row.endswith("| yes |" if tool.is_repeatable else "| no |")
 
